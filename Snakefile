@@ -1,0 +1,20 @@
+# Table of contents. Each room has its rules in workflow/rules/<room>.smk and its code in src/attriflow/<room>/.
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/ground_truth.smk"
+include: "workflow/rules/ensembles.smk"
+include: "workflow/rules/scores.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    """The summary and the figures of the study, and all that they need."""
+    default_target: True
+    input:
+        rules.evaluation.input,
+        rules.figures.input,

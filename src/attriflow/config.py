@@ -1,0 +1,275 @@
+"""The config: read, filled with the schema's defaults, and checked whole before anything runs.
+
+Shape and types come from the JSON schema; names and hyperparameters from the files of the rooms (`registry`).
+Every error names the key's path, what was given and what would be right; all errors are reported at once.
+"""
+
+import copy
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from attriflow import hyperparameters
+from attriflow.registry import REQUIRED, Registry
+
+# catalogue of the config -> (room of the registry, functions whose hyperparameters an entry gives)
+CATALOGUES = {
+    "datasets": ("data", ("load",)),
+    "ground_truth": ("ground_truth", ("runs",)),
+    "ensembles": ("ensembles", ("members",)),
+    "methods": ("scores", ("prepare", "score")),
+}
+
+
+class ConfigError(ValueError):
+    """What is wrong with a config, one line an error."""
+
+    def __init__(self, errors: list[str]):
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+def read(*paths: Path) -> dict:
+    """The first file, overridden by the others: mappings are merged, everything else is replaced."""
+    config: dict = {}
+    for path in paths:
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except yaml.YAMLError as error:
+            raise ConfigError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
+        if not isinstance(content, dict):
+            raise ConfigError([f"{path}: must be a mapping at the top, not {type(content).__name__}"])
+        config = merge(config, content)
+    return config
+
+
+def merge(base: dict, override: dict) -> dict:
+    """A new mapping, in which `override` wins."""
+    merged = copy.deepcopy(base)
+    for key, value in override.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else copy.deepcopy(value)
+    return merged
+
+
+def check(config: dict, schema: dict) -> dict:
+    """The config with every default filled in. Raises ConfigError with everything that is wrong."""
+    _check_shape(config, schema)
+    full = copy.deepcopy(config)
+    for catalogue in CATALOGUES:
+        full[catalogue] = {name: {"kind": name} | (entry or {}) for name, entry in full[catalogue].items()}
+    full = _fill(full, schema, schema)
+    try:
+        registry = Registry(full["plugins"])
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
+    errors = [*_choice_errors(full, registry), *_entry_errors(full, registry)]
+    errors = errors or list(_agreement_errors(full, registry))
+    if errors:
+        raise ConfigError(errors)
+    return full
+
+
+# --- shape ---------------------------------------------------------------------------------------------------
+
+
+def _check_shape(config: dict, schema: dict):
+    validator = jsonschema.Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.absolute_path)))
+    if errors:
+        raise ConfigError([_sentence(error) for error in errors])
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    where = path(*error.absolute_path)
+    match error.validator:
+        case "additionalProperties":
+            known = sorted(error.schema["properties"])
+            unknown = sorted(set(error.instance) - set(known))
+            return f"{where}: unknown {unknown}; known: {known}"
+        case "required":
+            missing = sorted(set(error.validator_value) - set(error.instance))
+            return f"{where}: {missing} missing"
+        case "type":
+            hint = ""
+            if isinstance(error.instance, str) and error.validator_value in ("number", "integer"):
+                hint = " (text: YAML reads 1e-5 as text, write 1.0e-5)"
+            return f"{where}: must be {error.validator_value}, not {error.instance!r}{hint}"
+        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
+            words = {
+                "minimum": "at least",
+                "exclusiveMinimum": "above",
+                "maximum": "at most",
+                "exclusiveMaximum": "below",
+            }
+            return f"{where}: must be {words[error.validator]} {error.validator_value}, not {error.instance!r}"
+        case "enum":
+            return f"{where}: must be one of {error.validator_value}, not {error.instance!r}"
+    return f"{where}: {error.message}"
+
+
+def path(*keys: str | int) -> str:
+    """A key's place as one reads it: methods.trak.damping[2]."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text.lstrip(".") or "config"
+
+
+def _fill(value, schema: dict, root: dict):
+    schema = _resolve(schema, root)
+    if isinstance(value, dict):
+        for key, inner in schema.get("properties", {}).items():
+            resolved = _resolve(inner, root)
+            if key not in value and "default" in resolved:
+                value[key] = copy.deepcopy(resolved["default"])
+            if key in value:
+                value[key] = _fill(value[key], inner, root)
+        each = schema.get("additionalProperties")
+        if isinstance(each, dict):
+            for key in value.keys() - schema.get("properties", {}).keys():
+                value[key] = _fill(value[key], each, root)
+    return value
+
+
+def _resolve(schema: dict, root: dict) -> dict:
+    if "$ref" not in schema:
+        return schema
+    target = root
+    for key in schema["$ref"].removeprefix("#/").split("/"):
+        target = target[key]
+    return target | {key: value for key, value in schema.items() if key != "$ref"}
+
+
+# --- names and hyperparameters -------------------------------------------------------------------------------
+
+
+def _choice_errors(config: dict, registry: Registry):
+    """Names that are written somewhere and must exist elsewhere."""
+    run = config["run"]
+    for room in ("settings", "ground_truth", "ensembles", "methods"):
+        yield from _unknown(path("run", room), run.get(room, []), config[room])
+    yield from _unknown("run.figures", run.get("figures", []), registry.kinds("figures"))
+    for name, setting in config["settings"].items():
+        yield from _unknown(path("settings", name, "dataset"), [setting["dataset"]], config["datasets"])
+    for name, method in config["methods"].items():
+        chosen = method["only"].get("settings", [])
+        yield from _unknown(path("methods", name, "only", "settings"), chosen, config["settings"])
+
+
+def _unknown(where: str, names, known):
+    for name in names:
+        if name not in known:
+            yield f"{where}: unknown '{name}'; known: {sorted(known)}"
+
+
+def _entry_errors(config: dict, registry: Registry):
+    """Kinds and hyperparameters of every entry of the catalogue, chosen or not."""
+    own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block"}}
+    own |= {"ensembles": {"sizes", "block"}, "methods": {"only"}}
+    for catalogue, (room, functions) in CATALOGUES.items():
+        for name, entry in config[catalogue].items():
+            given = {key: value for key, value in entry.items() if key != "kind" and key not in own[catalogue]}
+            listed = catalogue == "methods"
+            yield from _kind_errors(path(catalogue, name), registry, room, entry["kind"], functions, given, listed)
+    for name, setting in config["settings"].items():
+        given = {key: value for key, value in setting["model"].items() if key != "kind"}
+        where = path("settings", name, "model")
+        yield from _kind_errors(where, registry, "models", setting["model"]["kind"], ("build",), given, False)
+
+
+def _kind_errors(where, registry, room, kind, functions, given, listed):
+    try:
+        takes = {}
+        for function in functions:
+            takes |= registry.hyperparameters(room, kind, function)
+    except (ValueError, TypeError) as error:
+        yield f"{where}: {error}"
+        return
+    for key in given:
+        if key not in takes:
+            yield f"{where}: {kind} takes {sorted(takes)}, not '{key}'"
+    for key, hyperparameter in takes.items():
+        if key not in given:
+            if hyperparameter.default is REQUIRED:
+                yield f"{where}: {kind} needs '{key}'"
+            continue
+        values = given[key] if listed and isinstance(given[key], list) else [given[key]]
+        if not values:
+            yield f"{where}.{key}: an empty list; give at least one value"
+        if len(values) != len({repr(value) for value in values}):
+            yield f"{where}.{key}: the same value twice in {values}"
+        for index, value in enumerate(values):
+            if problem := hyperparameters.problem(value, hyperparameter.annotation):
+                place = path(key, index) if values is given[key] else key
+                yield f"{where}.{place}: {problem}"
+
+
+# --- agreement between entries -------------------------------------------------------------------------------
+
+
+def _agreement_errors(config: dict, registry: Registry):
+    for name, dataset in config["datasets"].items():
+        yield from _size_errors(path("datasets", name), dataset, registry.constants("data", dataset["kind"]))
+    for name, setting in config["settings"].items():
+        recipe, last = setting["recipe"], setting["recipe"]["epochs"]
+        where = path("settings", name)
+        if recipe["optimiser"] != "sgd" and recipe["momentum"]:
+            yield f"{where}.recipe.momentum: only sgd takes it; {recipe['optimiser']} must leave it 0"
+        for epoch in setting["checkpoints"]:
+            if epoch > last:
+                yield f"{where}.checkpoints: epoch {epoch} lies beyond the last, {last}"
+    for name, ensemble in config["ensembles"].items():
+        largest, count = max(ensemble["sizes"]), ensemble.get("count")
+        if count is not None and largest > count:
+            yield f"{path('ensembles', name)}.sizes: {largest} is more than its {count} members"
+    yield from _index_errors(config)
+    yield from _epoch_errors(config, registry)
+
+
+def _size_errors(where: str, dataset: dict, constants: dict):
+    """More examples than the data set has, where its file says how many there are."""
+    if "EXAMPLES" in constants:  # one pool for both
+        wanted, there = dataset["train"] + dataset["test"], constants["EXAMPLES"]
+        if wanted > there:
+            yield f"{where}: {dataset['train']} training and {dataset['test']} test examples are more than the {there} there are"
+        return
+    for key, constant in (("train", "TRAIN_EXAMPLES"), ("test", "TEST_EXAMPLES")):
+        if dataset[key] > constants.get(constant, dataset[key]):
+            yield f"{where}.{key}: {dataset[key]} is more than the {constants[constant]} examples there are"
+
+
+def _index_errors(config: dict):
+    """Listed training examples that no data set of the run holds."""
+    chosen = config["run"].get("settings", config["settings"])
+    smallest = min(config["datasets"][config["settings"][name]["dataset"]]["train"] for name in chosen)
+    for name, truth in config["ground_truth"].items():
+        examples = truth.get("examples")
+        beyond = [index for index in examples if index >= smallest] if isinstance(examples, list) else []
+        if beyond or (isinstance(examples, int) and examples > smallest):
+            yield (
+                f"{path('ground_truth', name)}.examples: {beyond or examples} lies beyond "
+                f"the {smallest} training examples of the smallest setting"
+            )
+
+
+def _epoch_errors(config: dict, registry: Registry):
+    """Epochs that a method asks for and a setting does not keep."""
+    for name, method in config["methods"].items():
+        for key, hyperparameter in registry.hyperparameters("scores", method["kind"], "prepare").items():
+            if hyperparameter.annotation != "Epoch" or key not in method:
+                continue
+            values = method[key] if isinstance(method[key], list) else [method[key]]
+            for setting in chosen_settings(config, method):
+                kept = config["settings"][setting]["checkpoints"]
+                for value in values:
+                    if value != "last" and value not in kept:
+                        yield (
+                            f"{path('methods', name, key)}: settings.{setting} does not keep epoch {value}; "
+                            f"its checkpoints: {[*kept, 'last']}"
+                        )
+
+
+def chosen_settings(config: dict, method: dict) -> list[str]:
+    """The settings of the run that a method runs on."""
+    chosen = config["run"].get("settings", list(config["settings"]))
+    return [name for name in chosen if name in method["only"].get("settings", chosen)]

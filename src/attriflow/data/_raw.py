@@ -1,0 +1,88 @@
+"""Raw files: fetched from their official addresses or copied from a mirror, and verified, or not there at all."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+MIRROR = "ATTRIFLOW_DATA_MIRROR"
+FOLDER = Path("data/raw")  # relative to the working directory
+TIMEOUT_SECONDS = 60
+
+
+def sums(kind: str, files: dict[str, str]) -> dict[str, str]:
+    """Name -> SHA-256 of each raw file as it lies here, or as it is pinned where it does not.
+
+    An altered file so changes the spec of what is made from it, and the job that reads it refuses it by name.
+    """
+    return {name: sha256(path) if (path := FOLDER / kind / name).exists() else pinned for name, pinned in files.items()}
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch(kind: str, files: dict[str, str], addresses: tuple[str, ...]) -> Path:
+    """The folder data/raw/<kind> with every file of `files` verified against its pinned sum.
+
+    Raises ValueError naming file, expected and found sum, and the remedies. Nothing partial is left behind.
+    """
+    folder = FOLDER / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pinned in files.items():
+        path = folder / name
+        if not path.exists():
+            mirror = os.environ.get(MIRROR)
+            if mirror:
+                _copy(Path(mirror) / kind / name, path, pinned)
+            else:
+                _download(name, path, pinned, addresses)
+        elif (found := sha256(path)) != pinned:
+            raise ValueError(
+                f"{path} is altered or truncated: SHA-256 {found}, expected {pinned}. "
+                f"Delete it to fetch it again, or put the official file there."
+            )
+    return folder
+
+
+def _copy(source: Path, path: Path, pinned: str):
+    if not source.exists():
+        raise ValueError(
+            f"{source} is missing. Put the official file (SHA-256 {pinned}) there, "
+            f"or unset {MIRROR} to fetch it from its official address."
+        )
+    partial = path.with_name(path.name + ".partial")
+    try:
+        shutil.copyfile(source, partial)
+        if (found := sha256(partial)) != pinned:
+            raise ValueError(
+                f"{source} is altered or truncated: SHA-256 {found}, expected {pinned}. "
+                f"Put the official file there, or unset {MIRROR} to fetch it from its official address."
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _download(name: str, path: Path, pinned: str, addresses: tuple[str, ...]):
+    import pooch
+
+    failures = []
+    for address in addresses:
+        try:
+            pooch.retrieve(
+                url=address + name,
+                known_hash=f"sha256:{pinned}",
+                fname=name,
+                path=path.parent,
+                downloader=pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=False),
+            )
+            return
+        except (OSError, ValueError) as error:  # no connection, an HTTP error, or another sum
+            failures.append(f"{address}{name}: {' '.join(str(error).split())}")
+    raise ValueError(
+        f"{path} could not be fetched (expected SHA-256 {pinned}). Tried: {'; '.join(failures)}. "
+        f"Try again later, or set {MIRROR} to a folder that holds {path.parent.name}/{name}."
+    )

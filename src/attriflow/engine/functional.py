@@ -1,0 +1,106 @@
+"""The general path: any module, its runs stacked under torch.func.vmap, gradients by automatic differentiation."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from attriflow.engine.dropout import Site
+from attriflow.engine.stacking import Flat
+from attriflow.outputs import loss
+
+
+class _Masked(nn.Module):
+    """Stands in for a dropout layer: multiplies by a mask that comes from outside, as a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.mask
+
+
+class Stack:
+    """Runs of one module: parameters, gradient buffers (`flat`), and one step's forward and backward pass.
+
+    Raises ValueError for a module whose training mode mixes examples (batch normalisation) or draws random numbers
+    other than by nn.Dropout: no run could then be reproduced alone.
+    """
+
+    def __init__(self, modules: list[nn.Module], x: Tensor):
+        for name, module in modules[0].named_modules():
+            if isinstance(module, _BatchNorm) and module.training:
+                raise ValueError(
+                    f"layer '{name}' is batch normalisation in training mode, which mixes the examples of a batch; "
+                    f"use group or layer normalisation"
+                )
+        self.dropouts, self._masks = _sites(modules[0], x[:2])
+        skeleton = copy.deepcopy(modules[0]).to("meta")
+        for name in self._masks:
+            skeleton.set_submodule(name, _Masked())
+        self._x = x
+        self.flat = Flat(modules)
+        self._buffers = stack_module_state(modules)[1]
+
+        def mean_loss(state, x, y, shares):
+            return (loss(functional_call(skeleton, state, (x,)), y) * shares).sum()
+
+        self._losses = vmap(mean_loss, randomness="error")
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the weights, name -> (runs, ...), as the module's state dict names them."""
+        return self.flat.state() | {name: values.clone() for name, values in self._buffers.items()}
+
+    def backward(
+        self, y: Tensor, places: Tensor, shares: Tensor | None, noise: list[Tensor], decay: float
+    ) -> Tensor:
+        """gradients <- decay * gradients + the gradient of each run's mean loss; returns these losses (runs,).
+
+        places: rows of the examples, (runs, batch). shares: their weights, or None for 1. noise: a mask per dropout.
+        """
+        shares = torch.ones(places.shape) if shares is None else shares
+        shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
+        free = {name: values.detach().requires_grad_() for name, values in self.flat.parameters.items()}
+        state = free | self._buffers | {f"{name}.mask": mask for name, mask in zip(self._masks, noise, strict=True)}
+        try:
+            losses = self._losses(state, self._x[places], y[places], shares)
+        except RuntimeError as error:
+            if "random" not in str(error):
+                raise
+            raise ValueError(
+                "the model draws random numbers other than by nn.Dropout; "
+                "the engine can give only nn.Dropout a stream of its own"
+            ) from error
+        found = torch.autograd.grad(losses.sum(), list(free.values()))
+        for gradient, new in zip(self.flat.gradients.values(), found, strict=True):
+            gradient.mul_(decay).add_(new)
+        return losses.detach()
+
+
+def _sites(module: nn.Module, x: Tensor) -> tuple[list[Site], list[str]]:
+    """The dropout layers of a module in the order in which a forward pass reaches them, and their names."""
+    sites: list[Site] = []
+    names: list[str] = []
+
+    def note(name: str, layer: nn.Dropout):
+        def hook(_module, inputs):
+            if name in names:
+                raise ValueError(f"dropout layer '{name}' is used twice in a forward pass; give each use its own")
+            sites.append(Site(layer.p, tuple(inputs[0].shape[1:])))
+            names.append(name)
+
+        return hook
+
+    handles = [
+        layer.register_forward_pre_hook(note(name, layer))
+        for name, layer in module.named_modules()
+        if type(layer) is nn.Dropout and layer.p
+    ]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        module(x)
+    for handle in handles:
+        handle.remove()
+    return sites, names

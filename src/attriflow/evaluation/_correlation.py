@@ -1,0 +1,111 @@
+"""Correlations per test example with bootstrap intervals, over rows (subsets, left-out examples) and test examples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from attriflow.streams import stream
+
+_CHUNK = 32  # test examples whose resampled ranks are held at once
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """How often each row (resamples, rows) and test example (resamples, m) is drawn in each resample."""
+
+    rows: np.ndarray
+    tests: np.ndarray
+
+    @classmethod
+    def draw(cls, seed: int, count: int, rows: int, m: int) -> "Resamples":
+        """Bootstrap resamples, the same for every score that is compared on the same truth."""
+        random = stream(seed, "evaluation", "bootstrap", rows, m)
+        return cls(
+            random.multinomial(rows, np.full(rows, 1 / rows), count).astype(np.float32),
+            random.multinomial(m, np.full(m, 1 / m), count).astype(np.float32),
+        )
+
+
+class Correlations:
+    """Means over test examples of the correlations, over rows, of predictions with measured truths (rows, m).
+
+    ranks: Spearman (ties get mean ranks) instead of Pearson. A prediction that is constant over the rows orders
+    nothing and counts as correlation 0; a truth that is constant is refused with its name and test example.
+    """
+
+    def __init__(self, truths: dict[str, np.ndarray], resamples: Resamples, *, ranks: bool):
+        for name, truth in truths.items():
+            constant = np.flatnonzero(np.ptp(truth, axis=0) == 0)
+            if len(constant):
+                raise ValueError(
+                    f"{name} of test example {constant[0]} is the same in all {len(truth)} rows; "
+                    f"it can be correlated with nothing"
+                )
+        self._resamples, self._ranks = resamples, ranks
+        self._once = np.ones((1, len(resamples.rows[0])), np.float32)
+        self._whole = {name: self._standard(truth, self._once) for name, truth in truths.items()}
+        self._resampled = {
+            name: [self._standard(chunk, resamples.rows) for chunk in _chunks(truth)] for name, truth in truths.items()
+        }
+
+    def each(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
+        """The correlation of every test example with each truth, (m,)."""
+        predicted = self._standard(predictions, self._once)
+        return {name: np.einsum("mbs,mbs->m", predicted, truth) for name, truth in self._whole.items()}
+
+    def __call__(self, predictions: np.ndarray, confidence: float) -> dict[str, dict[str, float]]:
+        """For each truth the value and low, high, the ends of its bootstrap interval."""
+        per_test: dict[str, list[np.ndarray]] = {name: [] for name in self._resampled}
+        for place, chunk in enumerate(_chunks(predictions)):
+            predicted = self._standard(chunk, self._resamples.rows)
+            for name, found in per_test.items():
+                found.append(np.einsum("mbs,mbs->bm", predicted, self._resampled[name][place]))
+        tests, ends = self._resamples.tests, [(1 - confidence) / 2, (1 + confidence) / 2]
+        described = {}
+        for name, values in self.each(predictions).items():
+            means = (np.concatenate(per_test[name], axis=1) * tests).sum(1) / tests.sum(1)  # (resamples,)
+            # resampled rank correlations are smaller on average, by about 3 (rho - tau) / (rows + 1): centre them
+            low, high = np.quantile(means, ends) + values.mean() - means.mean()
+            described[name] = {"value": float(values.mean()), "low": float(low), "high": float(high)}
+        return described
+
+    def _standard(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Values (rows, m) as weighted vectors of length 1 whose inner products are correlations, (m, resamples, rows).
+
+        The mean rank of row j among rows drawn w_k times is sum_k w_k ([v_k < v_j] + [v_k = v_j] / 2) + 1/2: one
+        matrix product ranks every resample, ties included.
+        """
+        columns = np.asarray(values, np.float64).T  # (m, rows)
+        if self._ranks:
+            row, column = columns[:, :, None], columns[:, None, :]
+            below = (row < column) + 0.5 * (row == column)  # (m, k, j)
+            spread = weights @ below.astype(np.float32)  # (m, resamples, rows)
+        else:
+            centred = columns - columns.mean(1, keepdims=True)  # in float64: these may be small changes of large losses
+            scale = np.abs(centred).max(1, keepdims=True)
+            unit = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0).astype(np.float32)
+            spread = np.broadcast_to(unit[:, None, :], (len(unit), *weights.shape))
+        total = weights.sum(1, keepdims=True)
+        centred = (spread - (spread * weights).sum(-1, keepdims=True) / total) * np.sqrt(weights)
+        length = np.sqrt(np.square(centred).sum(-1, keepdims=True))
+        return np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-5)
+
+
+def ceiling(outputs: np.ndarray, *, ranks: bool) -> float:
+    """The most that a noiseless prediction could reach against the mean of r repeats, outputs (rows, r, m).
+
+    The reliability of one repeat is the mean correlation between two; Spearman-Brown gives that of the mean of r,
+    and its square root bounds the correlation of the truth itself with the measurement. NaN for a single repeat.
+    """
+    r = outputs.shape[1]
+    if r == 1:
+        return float("nan")
+    once = Resamples(np.ones((1, len(outputs)), np.float32), np.ones((1, outputs.shape[2]), np.float32))
+    repeats = Correlations({str(repeat): outputs[:, repeat] for repeat in range(r)}, once, ranks=ranks)
+    found = [repeats.each(outputs[:, repeat]) for repeat in range(r)]
+    single = np.mean([found[first][str(second)].mean() for first in range(r) for second in range(first)])
+    return float(np.sqrt(max(0.0, r * single / (1 + (r - 1) * single))))
+
+
+def _chunks(values: np.ndarray) -> list[np.ndarray]:
+    return [values[:, start : start + _CHUNK] for start in range(0, values.shape[1], _CHUNK)]

@@ -1,0 +1,23 @@
+"""Figures: each reads tables and computes nothing but summaries.
+
+A kind is a file with
+    draw(summary) or draw(examples) or draw(summary, examples) -> Figure
+whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `examples`, one mapping of
+arrays a setting (`attriflow.extremes`).
+"""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from attriflow.io import replacing
+
+# one date for all files, so that the same figure is the same bytes
+_METADATA = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+
+
+def save(figure: Figure, path: Path):
+    """Write a figure in the format of the file name's extension."""
+    kind = path.suffix[1:]
+    with replacing(path) as partial:
+        figure.savefig(partial, format=kind, metadata=_METADATA[kind])

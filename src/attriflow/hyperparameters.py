@@ -1,0 +1,99 @@
+"""The words a signature uses for its hyperparameters, and what a value must be to fit them.
+
+A new kind (a method, a model, a data set, ...) states its hyperparameters as keyword-only arguments annotated with
+these words; the config is checked against them by reading the file, without importing it.
+"""
+
+import ast
+import math
+
+NonNegative = float
+Positive = float
+PositiveInt = int
+Fraction = float
+Probability = float
+Epoch = int | str
+Examples = int | list[int]
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_int(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_examples(value) -> bool:
+    if _is_int(value):
+        return value >= 1
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(_is_int(index) and index >= 0 for index in value)
+        and len(set(value)) == len(value)
+    )
+
+
+# word -> (test, what would be right)
+WORDS = {
+    "float": (_is_number, "a number"),
+    "int": (_is_int, "a whole number"),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "str": (lambda value: isinstance(value, str), "text"),
+    "None": (lambda value: value is None, "null"),
+    "NonNegative": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
+    "Positive": (lambda value: _is_number(value) and value > 0, "a number above 0"),
+    "PositiveInt": (lambda value: _is_int(value) and value >= 1, "a whole number of at least 1"),
+    "Fraction": (lambda value: _is_number(value) and 0 < value < 1, "a number strictly between 0 and 1"),
+    "Probability": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+    "Epoch": (
+        lambda value: value == "last" or (_is_int(value) and value >= 1),
+        "an epoch that the setting keeps under `checkpoints`, or 'last'",
+    ),
+    "Examples": (_is_examples, "how many (at least 1), or a list of distinct indices of at least 0"),
+}
+
+
+def problem(value, annotation: str) -> str | None:
+    """Why `value` does not fit the annotation, as "must be ..., not ...", or None where it fits.
+
+    >>> problem(-1.0, "NonNegative")
+    'must be a number of at least 0, not -1.0'
+    >>> problem("fisher", "Literal['fisher', 'ggn']") is None
+    True
+    """
+    fits, expected = _read(ast.parse(annotation, mode="eval").body)
+    if fits(value):
+        return None
+    hint = ""
+    if isinstance(value, str) and "number" in expected:
+        hint = " (text: YAML reads 1e-5 as text, write 1.0e-5)"
+    return f"must be {expected}, not {value!r}{hint}"
+
+
+def point_name(point: dict) -> str:
+    """`damping=0.01,proj_dim=512`: a hyperparameter point as the name of a file or an array."""
+    return ",".join(f"{name}={value}" for name, value in point.items())
+
+
+def _read(node: ast.expr):
+    """The test and the description of one annotation: a word, `A | B`, `list[A]` or `Literal[...]`."""
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            (fits_left, left_text), (fits_right, right_text) = _read(left), _read(right)
+            return (lambda value: fits_left(value) or fits_right(value)), f"{left_text}, or {right_text}"
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            allowed = ast.literal_eval(choices)
+            allowed = list(allowed) if isinstance(allowed, tuple) else [allowed]
+            return (lambda value: value in allowed and type(value) in map(type, allowed)), f"one of {allowed}"
+        case ast.Subscript(value=ast.Name(id="list"), slice=item):
+            fits_item, item_text = _read(item)
+            return (
+                lambda value: isinstance(value, list) and all(fits_item(each) for each in value)
+            ), f"a list, each {item_text}"
+        case ast.Constant(value=None):
+            return WORDS["None"]
+        case ast.Name(id=word) if word in WORDS:
+            return WORDS[word]
+    raise TypeError(f"hyperparameter annotation '{ast.unparse(node)}' is not known; known: {sorted(WORDS)}")

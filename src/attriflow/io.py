@@ -1,0 +1,140 @@
+"""Files: written whole or not at all, read without running code, checked where they enter."""
+
+import contextlib
+import errno
+import io
+import json
+import math
+import os
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; it becomes `path` when the block ends well, and is gone otherwise.
+
+    Raises OSError naming the file and the space there is when the disk is full.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = os.statvfs(path.parent)
+            mib = free.f_bavail * free.f_frsize / 2**20
+            raise OSError(
+                error.errno, f"no space left to write {path} ({mib:.0f} MiB free); free some and run again"
+            ) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_json(path: Path, content):
+    """Write readable JSON."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def load_json(path: Path):
+    """Read JSON."""
+    return json.loads(Path(path).read_text())
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray] | Iterable[tuple[str, np.ndarray]]):
+    """Write named arrays, uncompressed, one after the other: a generator needs memory for one at a time."""
+    pairs = arrays.items() if isinstance(arrays, dict) else arrays
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in pairs:
+            # a fixed date: equal arrays make equal files
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Named arrays, mapped from the file: only what is used is read.
+
+    Raises ValueError naming the file if it is not a whole archive of plain arrays.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {info.filename.removesuffix(".npy"): _map(path, archive, info) for info in archive.infolist()}
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(f"{path} is truncated or not an archive of arrays ({error}); make it anew") from error
+
+
+def _map(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{path}: '{info.filename}' is compressed; expected arrays as save_arrays writes them")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(member)
+        header = member.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{path}: '{info.filename}' holds Python objects; expected plain arrays")
+    if 0 in shape or shape == ():
+        with archive.open(info) as member:
+            return np.lib.format.read_array(member, allow_pickle=False)
+    local = 30  # bytes of a local file header before the lengths of name and extra field (PKWARE APPNOTE 4.3.7)
+    with open(path, "rb") as file:
+        file.seek(info.header_offset + 26)
+        name, extra = np.frombuffer(file.read(4), "<u2")
+    offset = info.header_offset + local + int(name) + int(extra) + header
+    if offset + math.prod(shape) * dtype.itemsize > os.path.getsize(path):
+        raise ValueError(f"{path} is truncated within '{info.filename}'; make it anew")
+    # "c": writes stay in memory, so torch may share it; the file never changes
+    return np.memmap(path, dtype, "c", offset, shape, "F" if fortran else "C")
+
+
+def save_table(path: Path, table):
+    """Write a data frame as CSV, numbers with 6 significant digits."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, float_format="%.6g")
+
+
+def expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], axes: str):
+    """Raise ValueError unless the array has this shape."""
+    if tuple(array.shape) != tuple(shape):
+        raise ValueError(f"{name} have shape {tuple(array.shape)}, expected {tuple(shape)}: {axes}")
+
+
+def expect_finite(name: str, array: np.ndarray):
+    """Raise ValueError with the first index that is not finite."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = tuple(int(each) for each in np.argwhere(~finite)[0])
+        raise ValueError(f"{name} are not finite at index {index}: {array[index]}")
+
+
+def save_weights(path: Path, content: dict):
+    """Write state dicts and plain values by torch.save."""
+    import torch
+
+    buffer = io.BytesIO()  # a file would put its temporary name into the archive
+    torch.save(content, buffer)
+    with replacing(path) as partial:
+        partial.write_bytes(buffer.getbuffer())
+
+
+def load_weights(path: Path) -> dict:
+    """Read what save_weights wrote. No code in the file is run.
+
+    Raises ValueError naming the file if it is damaged or holds anything but tensors and plain values.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is damaged or no checkpoint of plain tensors ({reason}); make it anew") from error

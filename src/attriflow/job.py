@@ -1,0 +1,103 @@
+"""One job: reads its spec and its verified inputs, runs, and says what it made and what that cost; or says why not.
+
+A job is a plain command, `python workflow/scripts/score.py specs/default/scores/<...>.json`, and runs by hand too.
+"""
+
+import argparse
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from attriflow import provenance
+from attriflow.io import load_json
+from attriflow.progress import Progress
+from attriflow.registry import Registry
+
+
+class Job:
+    """What a script sees of its job: settings, verified inputs, outputs, threads, progress."""
+
+    def __init__(self, spec: dict, threads: int):
+        self.spec = spec
+        self.settings: dict = spec["settings"]
+        self.seed: int = self.settings["seed"]
+        self.threads = threads
+        self.registry = Registry(self.settings["plugins"])
+        self.outputs = {name: Path(path) for name, path in spec["outputs"].items()}
+
+    def inputs(self, name: str) -> list[Path]:
+        """The files of one input, each verified against the spec that must have made it."""
+        return [self.input(name, place) for place in range(len(self.spec["inputs"][name]))]
+
+    def input(self, name: str, place: int = 0) -> Path:
+        """One file of an input, verified."""
+        entry = self.spec["inputs"][name][place]
+        provenance.verify(Path(entry["path"]), Path(entry["made"]), entry["spec"])
+        return Path(entry["path"])
+
+    def costs(self, name: str) -> list[dict]:
+        """What each file of an input cost to make: seconds, cpu_seconds, peak_mib."""
+        return [provenance.read(Path(entry["made"]))["cost"] for entry in self.spec["inputs"][name]]
+
+    def progress(self, total: int, unit: str) -> Progress:
+        """A counter of this job's work."""
+        return Progress(f"[{self.spec['job']}]", total, unit)
+
+
+def cost(started: float) -> dict[str, float]:
+    """Wall and processor seconds, and the peak of the memory, of this process since `started` (monotonic)."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "seconds": round(time.monotonic() - started, 3),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
+        "peak_mib": round(used.ru_maxrss / 1024, 1),  # Linux counts in KiB
+    }
+
+
+class _Tee:
+    """Writes to the terminal and to the log."""
+
+    def __init__(self, *streams):
+        self._streams = streams
+
+    def write(self, text: str):
+        for stream in self._streams:
+            stream.write(text)
+
+    def flush(self):
+        for stream in self._streams:
+            stream.flush()
+
+
+def run(main: Callable[[Job], None]):
+    """Run the script's `main` for the spec on the command line; exit with 1 and one clear line if it fails."""
+    started = time.monotonic()
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("spec", type=Path, help="the job's spec, a file under specs/")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="processor threads to use")
+    arguments = parser.parse_args()
+    spec = load_json(arguments.spec)["spec"]
+    log = Path("logs", f"{spec['job']}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(arguments.threads)
+    terminal = sys.stderr
+    with open(log, "w") as file:
+        sys.stderr = _Tee(terminal, file)
+        try:
+            job = Job(spec, arguments.threads)
+            main(job)
+            spent = cost(started)
+            provenance.write(Path("results", f"{spec['job']}.made.json"), spec, job.outputs, spent)
+            print(f"[{spec['job']}] {spent['seconds']:.1f} s, {spent['peak_mib']:.0f} MiB", file=sys.stderr)
+        except Exception as error:
+            traceback.print_exc(file=file)
+            reason = " ".join(str(error).split())
+            print(f"[{spec['job']}] failed, log {log}: {type(error).__name__}: {reason}", file=sys.stderr)
+            sys.exit(1)
+        finally:
+            sys.stderr = terminal

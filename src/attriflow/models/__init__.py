@@ -1,0 +1,78 @@
+"""Models: architectures, and the trained members that a score may look at.
+
+A kind is a file with
+    build(shape, classes, *, hyperparameters) -> nn.Module
+for inputs of `shape` (without the batch). Its initial weights come from torch's default generator, which the engine
+seeds from the run's stream.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from attriflow.io import load_weights
+from attriflow.registry import Registry
+from attriflow.streams import stream
+
+
+def builder(registry: Registry, model: dict, shape: tuple[int, ...], classes: int) -> Callable[[], nn.Module]:
+    """A function that builds the model of a setting, from its entry in the config."""
+    options = {key: value for key, value in model.items() if key != "kind"}
+    return partial(registry.load("models", model["kind"]).build, shape, classes, **options)
+
+
+def load_trained(path: Path, name: str, seed: int, build: Callable[[], nn.Module]) -> "Trained":
+    """A model that the models room saved."""
+    content = load_weights(path)
+    return Trained(name, seed, build, content["checkpoints"], content["rates"])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained model as the models room hands it on.
+
+    name: its file's name, and the name of every random stream that serves it.
+    checkpoints: epoch -> state dict, ascending; the last is the final model.
+    rates: learning rate at the end of each of these epochs.
+    """
+
+    name: str
+    seed: int
+    build: Callable[[], nn.Module]
+    checkpoints: dict[int, dict[str, torch.Tensor]]
+    rates: dict[int, float]
+
+    def model(self, epoch: int | str = "last", dtype: torch.dtype = torch.float64) -> nn.Module:
+        """The model after an epoch, in evaluation mode.
+
+        Raises ValueError for an epoch that was not kept, and for weights of another architecture.
+        """
+        epoch = max(self.checkpoints) if epoch == "last" else epoch
+        if epoch not in self.checkpoints:
+            raise ValueError(f"model {self.name}: epoch {epoch} was not kept; kept: {sorted(self.checkpoints)}")
+        module = self.build()
+        fill(module, self.checkpoints[epoch], self.name)
+        return module.to(dtype).eval()
+
+    def stream(self, *names: str | int) -> np.random.Generator:
+        """Random numbers that belong to this model and the named purpose."""
+        return stream(self.seed, "scores", self.name, *names)
+
+
+def fill(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
+    """Fill a module. Raises ValueError naming every weight that is missing, unexpected or of another shape."""
+    expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in weights.items()}
+    if expected != found:
+        differences = [
+            f"{key}: {found.get(key, 'missing')}, expected {expected.get(key, 'nothing')}"
+            for key in sorted(expected.keys() | found.keys())
+            if expected.get(key) != found.get(key)
+        ]
+        raise ValueError(f"checkpoint {name} is of another architecture: {'; '.join(differences)}")
+    module.load_state_dict(weights)

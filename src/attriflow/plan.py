@@ -1,0 +1,328 @@
+"""The plan: every job of a config, with its spec. Nothing is computed here, and torch is not imported.
+
+A job's spec holds the config values it uses, the fingerprint of the code it runs, the sums of its raw files, and for
+each input the digest of the spec that the input must have been made from. Specs are therefore a chain: one changed
+value changes the specs of exactly the jobs that depend on it.
+"""
+
+import itertools
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from attriflow import provenance
+from attriflow.config import chosen_settings
+from attriflow.data import raw_sums
+from attriflow.ensembles import Member
+from attriflow.fingerprint import fingerprint
+from attriflow.hyperparameters import point_name
+from attriflow.registry import Registry
+
+
+@dataclass(frozen=True)
+class Source:
+    """One output of another job, as an input."""
+
+    job: "Job"
+    name: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: what it makes, from what, with which values and code."""
+
+    rule: str
+    stem: str  # room/...: the place of its outputs under results/, of its spec under specs/<study>/, of its log
+    settings: dict
+    outputs: dict[str, str]  # name -> file name extension
+    inputs: dict[str, list[Source]] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()  # the code it runs
+
+    @property
+    def room(self) -> str:
+        """The room it belongs to."""
+        return self.stem.split("/")[0]
+
+    def path(self, output: str) -> str:
+        """The file of one output."""
+        return f"results/{self.stem}.{self.outputs[output]}"
+
+    @property
+    def made(self) -> str:
+        """The file that says what the outputs were made from."""
+        return f"results/{self.stem}.made.json"
+
+    @cached_property
+    def spec(self) -> dict:
+        """All that decides the outputs, ready for JSON."""
+        return {
+            "job": self.stem,
+            "rule": self.rule,
+            "settings": self.settings,
+            "inputs": {
+                name: [
+                    {"path": source.job.path(source.name), "made": source.job.made, "spec": source.job.digest}
+                    for source in sources
+                ]
+                for name, sources in self.inputs.items()
+            },
+            "outputs": {name: self.path(name) for name in self.outputs},
+            **fingerprint(*self.files),
+        }
+
+    @cached_property
+    def text(self) -> str:
+        """The spec as its file holds it."""
+        return provenance.text(self.spec)
+
+    @cached_property
+    def digest(self) -> str:
+        """What identifies the spec."""
+        return provenance.digest(self.spec)
+
+
+class Plan:
+    """Every job of a checked config, by stem, each after the jobs it needs."""
+
+    def __init__(self, config: dict, scripts: Path):
+        self.config = config
+        self.registry = Registry(config["plugins"])
+        self.jobs: dict[str, Job] = {}
+        self._scripts = scripts
+        self._study = "" if config["study"] == "default" else config["study"] + "/"
+        evaluated, extremes = [], []
+        for setting in self._chosen("settings"):
+            rows = self._setting(setting)
+            evaluated += rows
+            extremes.append(self._examples(setting, rows))
+        self._figures(self._summary(evaluated), extremes)
+
+    def room(self, room: str) -> list[Job]:
+        """The jobs of a room, in order."""
+        return [job for job in self.jobs.values() if job.room == room]
+
+    def files(self) -> set[str]:
+        """Every file that the jobs make."""
+        return {path for job in self.jobs.values() for path in (job.made, *map(job.path, job.outputs))}
+
+    def _chosen(self, catalogue: str) -> list[str]:
+        return self.config["run"].get(catalogue, list(self.config[catalogue]))
+
+    def _job(self, rule, stem, settings, outputs, inputs=None, kinds=()) -> Job:
+        """Add a job, or return the one that is there: settings share data, methods share members."""
+        files = (self._scripts / f"{rule}.py", *(self.registry.path(room, kind) for room, kind in kinds))
+        common = {"seed": self.config["seed"], "plugins": self.config["plugins"]}
+        job = Job(rule, stem, common | settings, outputs, inputs or {}, files)
+        return self.jobs.setdefault(stem, job)
+
+    # --- rooms -----------------------------------------------------------------------------------------------
+
+    def _setting(self, setting: str) -> list[Job]:
+        """Everything of one setting, up to its evaluations."""
+        data = self._data(self.config["settings"][setting]["dataset"])
+        truths = [self._ground_truth(setting, truth, data) for truth in self._chosen("ground_truth")]
+        evaluated = []
+        for ensemble in self._chosen("ensembles"):
+            members = self._members(ensemble)
+            models = [self._model(setting, member, data) for member in members]
+            ensembled = self._ensemble(setting, ensemble, members, models)
+            for method in self._chosen("methods"):
+                if setting in chosen_settings(self.config, self.config["methods"][method]):
+                    for scores in self._scores(setting, ensemble, method, models, ensembled, data):
+                        evaluated.append(self._evaluation(scores, ensembled, truths))
+        return evaluated
+
+    def _data(self, name: str) -> Job:
+        entry = self.config["datasets"][name]
+        kind = entry["kind"]
+        files = self.registry.constants("data", kind).get("FILES", {})
+        settings = {"dataset": name, **entry, "raw": raw_sums(kind, files)}
+        return self._job("dataset", f"data/{name}", settings, {"data": "npz"}, kinds=[("data", kind)])
+
+    def _training(self, setting: str) -> dict:
+        entry = self.config["settings"][setting]
+        return {"model": entry["model"], "recipe": entry["recipe"]}
+
+    def _model(self, setting: str, member: Member, data: Job) -> Job:
+        entry = self.config["settings"][setting]
+        kept = sorted({*entry["checkpoints"], entry["recipe"]["epochs"]})
+        settings = self._training(setting) | {"checkpoints": kept, "run": member.run.as_dict()}
+        return self._job(
+            "train",
+            f"models/{setting}/{member.name}",
+            settings,
+            {"model": "pt", "metrics": "json"},
+            {"data": [Source(data, "data")]},
+            [("models", entry["model"]["kind"])],
+        )
+
+    def _ground_truth(self, setting: str, truth: str, data: Job) -> Job:
+        entry = dict(self.config["ground_truth"][truth])
+        kind, size = entry.pop("kind"), entry.pop("block")
+        n, name = data.settings["train"], f"ground_truth/{truth}"
+        runs = self.registry.load("ground_truth", kind).runs(n, name, self.config["seed"], **entry)
+        training = self._training(setting)
+        blocks, repeats = [], []
+        for repeat, every in runs.items():
+            for start in range(0, len(every), size):
+                block = [run.as_dict() for run in every[start : start + size]]
+                job = self._job(
+                    "retrain",
+                    f"ground_truth/{setting}/{truth}/{repeat}.{start // size}",
+                    training | {"runs": block},
+                    {"outputs": "npz"},
+                    {"data": [Source(data, "data")]},
+                    [("models", training["model"]["kind"])],
+                )
+                blocks.append(Source(job, "outputs"))
+                repeats.append(repeat)
+        described = [[run.as_dict() for run in every] for every in runs.values()]
+        return self._job(
+            "collect",
+            f"ground_truth/{setting}/{truth}",
+            {"truth": truth, "kind": kind, "n": n, "runs": described, "repeats": repeats},
+            {"truth": "npz"},
+            {"blocks": blocks},
+            [("ground_truth", kind)],
+        )
+
+    def _members(self, ensemble: str) -> list[Member]:
+        entry = {key: value for key, value in self.config["ensembles"][ensemble].items() if key not in OWN_KEYS}
+        kind = self.config["ensembles"][ensemble]["kind"]
+        return self.registry.load("ensembles", kind).members(**entry)
+
+    def _ensemble(self, setting: str, ensemble: str, members: list[Member], models: list[Job]) -> Job:
+        settings = {"ensemble": ensemble, "members": [asdict(member) for member in members]}
+        inputs = {name: [Source(model, name) for model in models] for name in ("model", "metrics")}
+        return self._job("ensemble", f"ensembles/{setting}/{ensemble}", settings, {"ensemble": "json"}, inputs)
+
+    def _scores(self, setting: str, ensemble: str, method: str, models: list[Job], ensembled: Job, data: Job):
+        """One job per costly point of a method's grid."""
+        entry, own = self.config["methods"][method], self.config["ensembles"][ensemble]
+        most = min(len(models), entry["only"].get("members", len(models)))
+        sizes = sorted({min(size, most) for size in own["sizes"]})
+        grid = Grid.of(self.registry, entry)
+        architecture = self.config["settings"][setting]["model"]
+        common = {"setting": setting, "ensemble": ensemble, "method": method, "kind": entry["kind"]}
+        for costly in grid.costly():
+            stem = f"scores/{setting}/{ensemble}/{method}/{point_name(costly) or 'base'}"
+            prepared = []
+            for start in range(0, max(sizes), own["block"]):
+                block = models[start : min(start + own["block"], max(sizes))]
+                job = self._job(
+                    "prepare",
+                    f"{stem}/{start // own['block']}",
+                    common
+                    | {"members": [Path(model.stem).name for model in block], "model": architecture}
+                    | {"hyperparameters": costly | grid.prefixes()},
+                    {"prepared": "npz"},
+                    {"data": [Source(data, "data")], "models": [Source(model, "model") for model in block]},
+                    [("scores", entry["kind"]), ("models", architecture["kind"])],
+                )
+                prepared.append(Source(job, "prepared"))
+            yield self._job(
+                "score",
+                stem,
+                common | {"costly": costly, "cheap": grid.cheap(), "sizes": sizes},
+                {"scores": "npz"},
+                {"ensemble": [Source(ensembled, "ensemble")], "prepared": prepared},
+                [("scores", entry["kind"])],
+            )
+
+    def _evaluation(self, scores: Job, ensembled: Job, truths: list[Job]) -> Job:
+        metrics = {
+            metric: self.registry.constants("evaluation", metric)["TRUTH"] for metric in self.registry.kinds("evaluation")
+        }
+        copied = ("setting", "ensemble", "method", "costly", "cheap", "sizes")
+        settings = {key: scores.settings[key] for key in copied}
+        settings |= {"truths": [{key: truth.settings[key] for key in ("truth", "kind", "n")} for truth in truths]}
+        return self._job(
+            "evaluate",
+            scores.stem.replace("scores/", "evaluation/", 1),
+            settings | {"metrics": metrics} | self.config["evaluation"],
+            {"table": "csv"},
+            {
+                "scores": [Source(scores, "scores")],
+                "ensemble": [Source(ensembled, "ensemble")],
+                "truths": [Source(truth, "truth") for truth in truths],
+            },
+            [("evaluation", metric) for metric in metrics],
+        )
+
+    def _summary(self, evaluated: list[Job]) -> Job:
+        inputs = {"tables": [Source(job, "table") for job in evaluated]}
+        return self._job("summarise", f"evaluation/{self._study}summary", {}, {"summary": "csv"}, inputs)
+
+    def _examples(self, setting: str, evaluated: list[Job]) -> Job:
+        """The training examples that the best scores of a setting name, for the first test examples."""
+        scores = [source for job in evaluated for source in job.inputs["scores"]]
+        data = self._data(self.config["settings"][setting]["dataset"])
+        return self._job(
+            "extremes",
+            f"evaluation/{self._study}examples/{setting}",
+            {"setting": setting},
+            {"examples": "npz"},
+            {"tables": [Source(job, "table") for job in evaluated], "scores": scores, "data": [Source(data, "data")]},
+        )
+
+    def _figures(self, summary: Job, extremes: list[Job]):
+        tables = {
+            "summary": [Source(summary, "summary")],
+            "examples": [Source(job, "examples") for job in extremes],
+        }
+        for figure in self.config["run"].get("figures", list(self.registry.kinds("figures"))):
+            needs = self.registry.arguments("figures", figure, "draw")
+            self._job(
+                "draw",
+                f"figures/{self._study}{figure}",
+                {"figure": figure},
+                {"pdf": "pdf", "png": "png"},
+                {name: tables[name] for name in needs},
+                [("figures", figure)],
+            )
+
+
+# keys of an ensemble that are not hyperparameters of its kind
+OWN_KEYS = ("kind", "sizes", "block")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values of a method's hyperparameters, split by the signatures of its two functions.
+
+    What only `prepare` takes is costly, what only `score` takes is cheap. What both take is a prefix: prepared once
+    at its largest value, scored at each.
+    """
+
+    prepare: dict[str, list]
+    score: dict[str, list]
+
+    @classmethod
+    def of(cls, registry: Registry, entry: dict) -> "Grid":
+        """The grid of one entry of `methods`; defaults stand in for what it leaves out."""
+
+        def values(function: str) -> dict[str, list]:
+            found = {}
+            for name, hyperparameter in registry.hyperparameters("scores", entry["kind"], function).items():
+                value = entry.get(name, hyperparameter.default)
+                found[name] = value if isinstance(value, list) else [value]
+            return found
+
+        return cls(values("prepare"), values("score"))
+
+    def prefixes(self) -> dict:
+        """The largest value of each prefix."""
+        return {name: max(values) for name, values in self.prepare.items() if name in self.score}
+
+    def costly(self) -> list[dict]:
+        """Every costly point."""
+        return _product({name: values for name, values in self.prepare.items() if name not in self.score})
+
+    def cheap(self) -> list[dict]:
+        """Every cheap point."""
+        return _product(self.score)
+
+
+def _product(grid: dict[str, list]) -> list[dict]:
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+

@@ -1,0 +1,27 @@
+"""Attribution methods.
+
+A kind is a file with two functions:
+    prepare(member, split, *, costly hyperparameters) -> arrays       what takes minutes, once per member
+    score(members, *, cheap hyperparameters) -> iterator of (n, m)    one hyperparameter point in a moment
+`member` is a models.Trained, `split` a data.Split; `members` yields what prepare made, one member after the other, and
+`score` yields the scores of the ensemble so far after each: every ensemble size comes from one pass. A hyperparameter
+that both functions take is prepared at its largest value and scored at each (a prefix).
+
+Everywhere, positive = helpful: training on the example lowers the loss of the test example.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+
+def running_mean(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The mean of the first, the first two, ... arrays.
+
+    >>> [float(mean[0]) for mean in running_mean([np.array([1.0]), np.array([3.0])])]
+    [1.0, 2.0]
+    """
+    total = None
+    for count, array in enumerate(arrays, 1):
+        total = np.array(array, np.float64) if total is None else total + array
+        yield total / count

@@ -1,0 +1,34 @@
+"""Grad-Cos: cosines between training and test gradients of the loss."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+
+from attriflow.data import Split
+from attriflow.gradients import per_example
+from attriflow.hyperparameters import Epoch
+from attriflow.models import Trained
+from attriflow.scores import running_mean
+
+
+def prepare(member: Trained, split: Split, *, epoch: Epoch = "last") -> dict[str, np.ndarray]:
+    r"""cosines (n, m): $g_i \cdot g_{test} / (|g_i| |g_{test}|)$; 0 where a gradient is exactly zero.
+
+    Charpiat et al. 2019, arXiv:2102.13624, eq. (5).
+    """
+    model = member.model(epoch)
+    train = per_example(model, split.train_x, split.train_y, "loss")
+    test = per_example(model, split.test_x, split.test_y, "loss")
+    return {"cosines": cosines(train.gram(test), train.squared_norms(), test.squared_norms()).numpy()}
+
+
+def cosines(products: torch.Tensor, train_squares: torch.Tensor, test_squares: torch.Tensor) -> torch.Tensor:
+    """Inner products (n, m) and squared norms (n,), (m,) to cosines (n, m) float32, 0 for a zero vector."""
+    lengths = torch.sqrt(train_squares)[:, None] * torch.sqrt(test_squares)
+    return torch.where(lengths > 0, products / lengths, 0).to(torch.float32)
+
+
+def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Their mean over members, (n, m)."""
+    return running_mean(member["cosines"] for member in members)

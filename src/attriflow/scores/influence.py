@@ -1,0 +1,86 @@
+r"""Influence functions with an exact inverse: $g_{test}^\top (C + \lambda I)^{-1} g_i$.
+
+Koh and Liang 2017, arXiv:1703.04730, eq. (2), with the sign such that positive = helpful. Damping is absolute and
+belongs to the *mean* curvature: C is a mean over the n training examples, so $\lambda$ has the unit of a mean squared
+gradient (fisher) or of a second derivative of the mean loss (ggn, hessian).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor
+
+from attriflow.curvature import fisher, gauss_newton, hessian
+from attriflow.data import Split
+from attriflow.gradients import Gradients, per_example
+from attriflow.hyperparameters import Epoch, NonNegative
+from attriflow.models import Trained
+from attriflow.scores import running_mean
+
+
+def prepare(
+    member: Trained,
+    split: Split,
+    *,
+    curvature: Literal["fisher", "ggn", "hessian"] = "fisher",
+    epoch: Epoch = "last",
+) -> dict[str, np.ndarray]:
+    r"""The spectrum of C and both gradients in its basis: values (q,), left (n, q), right (q, m).
+
+    fisher: $C = G^\top G / n$ of the training-loss gradients G (n, p). Where p > n it is decomposed as
+    $K = G G^\top / n$ (n, n), which gives the same scores: $G (C + \lambda I)^{-1} T^\top = (K + \lambda I)^{-1} G T^\top$.
+    ggn, hessian: p × p, for models of up to 10,000 parameters; ValueError above.
+
+    Everything is computed in float64. Modes whose eigenvalue is below q × 2⁻⁵² of the largest are rounding error and
+    are dropped, so damping 0 means the pseudo-inverse. left and right are stored in float32.
+    """
+    model = member.model(epoch)
+    train = per_example(model, split.train_x, split.train_y, "loss")
+    test = per_example(model, split.test_x, split.test_y, "loss")
+    n = len(train)
+    if curvature == "fisher" and n < train.size:
+        values, vectors = _decompose(train.gram(train) / n)
+        left, right = vectors, vectors.T @ train.gram(test)
+    else:
+        matrix = _matrix(curvature, model, split, train)
+        values, vectors = _decompose(matrix)
+        left, right = train.dense() @ vectors, (test.dense() @ vectors).T
+    return {
+        "values": values.numpy(),
+        "left": left.to(torch.float32).numpy(),
+        "right": right.to(torch.float32).contiguous().numpy(),
+    }
+
+
+def _matrix(curvature: str, model: torch.nn.Module, split: Split, train: Gradients) -> Tensor:
+    if curvature == "fisher":
+        return fisher(train)
+    return {"ggn": gauss_newton, "hessian": hessian}[curvature](model, split.train_x, split.train_y, train)
+
+
+def _decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of a symmetric matrix, without the modes that are rounding error."""
+    values, vectors = scipy.linalg.eigh(matrix.numpy(), driver="evd", overwrite_a=True, check_finite=False)
+    largest = np.abs(values).max()
+    if largest == 0:
+        raise ValueError("the curvature is zero everywhere: every training gradient vanishes")
+    kept = np.abs(values) > len(values) * np.finfo(np.float64).eps * largest
+    return torch.from_numpy(values[kept]), torch.from_numpy(np.ascontiguousarray(vectors[:, kept]))
+
+
+def score(members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative) -> Iterator[np.ndarray]:
+    r"""$g_{test}^\top (C + \lambda I)^{-1} g_i$ (n, m), mean over members.
+
+    An indefinite Hessian is taken by the absolute values of its eigenvalues, $1 / (|\sigma| + \lambda)$: a direction of
+    negative curvature is no reason to count an example as harmful, and no damping can meet a pole.
+    """
+    return running_mean(_solve(member, damping) for member in members)
+
+
+def _solve(member: dict[str, np.ndarray], damping: float) -> np.ndarray:
+    inverse = (1 / (np.abs(member["values"]) + damping)).astype(np.float32)
+    left, right = torch.from_numpy(np.asarray(member["left"])), torch.from_numpy(np.asarray(member["right"]))
+    return (left @ (torch.from_numpy(inverse)[:, None] * right)).numpy()

@@ -1,0 +1,57 @@
+"""TracIn: inner products of gradients summed over the checkpoints of one training."""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+
+from attriflow.data import Split
+from attriflow.gradients import per_example
+from attriflow.hyperparameters import PositiveInt
+from attriflow.models import Trained
+from attriflow.scores import running_mean
+
+
+def prepare(member: Trained, split: Split) -> dict[str, np.ndarray]:
+    r"""For each kept checkpoint: products (t, n, m), squared norms (t, n) and (t, m), learning rates (t,)."""
+    found = {"products": [], "train_squares": [], "test_squares": []}
+    for epoch in member.checkpoints:
+        model = member.model(epoch)
+        train = per_example(model, split.train_x, split.train_y, "loss")
+        test = per_example(model, split.test_x, split.test_y, "loss")
+        found["products"].append(train.gram(test).to(torch.float32))
+        found["train_squares"].append(train.squared_norms())
+        found["test_squares"].append(test.squared_norms())
+    arrays = {name: torch.stack(values).numpy() for name, values in found.items()}
+    return arrays | {"rates": np.array([member.rates[epoch] for epoch in member.checkpoints])}
+
+
+def score(
+    members: Iterable[dict[str, np.ndarray]],
+    *,
+    normalise: bool = False,
+    checkpoints: PositiveInt | Literal["all"] = "all",
+) -> Iterator[np.ndarray]:
+    r"""$\sum_t \eta_t \, g_i(\theta_t) \cdot g_{test}(\theta_t)$ (n, m), mean over members.
+
+    Pruthi et al. 2020, arXiv:2002.08484, eq. (1) of TracInCP, $\eta_t$ the learning rate at checkpoint t.
+    normalise: cosines instead of inner products, 0 where a gradient is zero. checkpoints: the last so many of those
+    that the setting keeps. Raises ValueError if it keeps fewer.
+    """
+    return running_mean(_tracin(member, normalise, checkpoints) for member in members)
+
+
+def _tracin(member: dict[str, np.ndarray], normalise: bool, checkpoints: int | str) -> np.ndarray:
+    kept = len(member["rates"])
+    used = kept if checkpoints == "all" else checkpoints
+    if used > kept:
+        raise ValueError(f"checkpoints: {used} asked for, the setting keeps {kept}")
+    total = 0.0
+    for place in range(kept - used, kept):
+        weighted = member["products"][place] * member["rates"][place]
+        if normalise:
+            lengths = np.sqrt(np.outer(member["train_squares"][place], member["test_squares"][place]))
+            weighted = np.divide(weighted, lengths, out=np.zeros_like(weighted), where=lengths > 0)
+        total = total + weighted
+    return total

@@ -1,0 +1,89 @@
+"""Specs on disk: what decides whether a job must run again.
+
+A job's results carry the spec that they were made from (`*.made.json`). Results whose spec is still the same are up to
+date; modification times are set to say just that to a tool like make, whatever a download, a checkout or a clock did
+to them.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from attriflow import provenance
+from attriflow.io import replacing
+from attriflow.plan import Job, Plan
+from attriflow.registry import ROOMS
+
+OLD = 946684800  # 2000-01-01: older than any result
+
+
+def write(plan: Plan):
+    """Write the spec of every job and, for each room, the digests of its specs (what DVC goes by).
+
+    Afterwards a spec is newer than its job's outputs exactly when these are not what it says, and no output that is
+    up to date is older than its inputs.
+    """
+    study = plan.config["study"]
+    for room in ROOMS:
+        _write_if_new(room_path(study, room), {job.stem: job.digest for job in plan.room(room)})
+    newest: dict[str, float] = {}
+    for job in plan.jobs.values():
+        inputs = [source.job.stem for sources in job.inputs.values() for source in sources]
+        newest[job.stem] = _settle(job, spec_path(study, job), max((newest[stem] for stem in inputs), default=0.0))
+
+
+def spec_path(study: str, job: Job) -> Path:
+    """The file of a job's spec."""
+    return Path("specs", study, f"{job.stem}.json")
+
+
+def room_path(study: str, room: str) -> Path:
+    """The file of a room's digests."""
+    return Path("specs", study, f"{room}.json")
+
+
+def up_to_date(job: Job) -> bool:
+    """Whether the job's results are all there, whole, and made from its spec."""
+    made = provenance.read(Path(job.made))
+    if made is None or made["spec"] != job.spec:
+        return False
+    return all(
+        (path := Path(job.path(name))).exists() and path.stat().st_size == found["bytes"]
+        for name, found in made["outputs"].items()
+    )
+
+
+def _settle(job: Job, path: Path, newest_input: float) -> float:
+    """Write one spec, set its time and those of its outputs; returns the newest of these (0 where there are none)."""
+    outputs = [each for each in map(Path, (job.made, *map(job.path, job.outputs))) if each.exists()]
+    newest = max((each.stat().st_mtime for each in outputs), default=0.0)
+    if outputs and not up_to_date(job):
+        _write_if_new(path, {"spec": job.spec, "wanted": _wanted(path) or time.time_ns()})
+        if path.stat().st_mtime <= newest:
+            _set_time(path, max(time.time(), newest + 1))
+        return newest
+    # nothing to be out of date (it runs when somebody needs it), or up to date
+    _write_if_new(path, {"spec": job.spec, "wanted": None})
+    _set_time(path, OLD)
+    for each in outputs:
+        if each.stat().st_mtime < newest_input:
+            _set_time(each, newest_input)
+    return max(newest, newest_input) if outputs else 0.0
+
+
+def _wanted(path: Path) -> int | None:
+    """The mark of a spec that waits to run: it makes the file differ from whatever a tool remembers of a past run."""
+    return json.loads(path.read_text())["wanted"] if path.exists() else None
+
+
+def _write_if_new(path: Path, content: dict):
+    text = provenance.text(content)
+    if not path.exists() or path.read_text() != text:
+        with replacing(path) as partial:
+            partial.write_text(text)
+
+
+def _set_time(path: Path, seconds: float):
+    if path.stat().st_mtime != seconds:
+        os.utime(path, (seconds, seconds))

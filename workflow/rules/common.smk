@@ -1,0 +1,61 @@
+# What every rule shares: the checked config, the plan, and a spec per job (docs/reruns.md).
+import os
+import shlex
+import sys
+
+sys.path.insert(0, f"{workflow.basedir}/src")
+
+from pathlib import Path
+
+import yaml
+
+from attriflow import specs
+from attriflow.config import ConfigError, check
+from attriflow.plan import Plan
+
+SCRIPTS = Path(workflow.basedir, "workflow/scripts")
+
+try:
+    with open(f"{workflow.basedir}/workflow/schemas/config.schema.yaml") as schema:
+        plan = Plan(check(config, yaml.safe_load(schema)), SCRIPTS)
+except ConfigError as error:
+    raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
+
+if workflow.is_main_process:
+    specs.write(plan)
+
+# Jobs find our package, and the Python that runs this workflow; under conda, the environment's Python comes first.
+os.environ["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; ")
+
+
+wildcard_constraints:
+    study="([a-z][a-z0-9_]*/)?",
+    dataset="[a-z][a-z0-9_]*",
+    setting="[a-z][a-z0-9_]*",
+    truth="[a-z][a-z0-9_]*",
+    ensemble="[a-z][a-z0-9_]*",
+    method="[a-z][a-z0-9_]*",
+    figure="[a-z][a-z0-9_]*",
+    model="[^/]+",
+    point="[^/]+",
+    block="[0-9.]+",
+
+
+def needs(stem):
+    """The spec and the inputs of the job that makes a stem."""
+
+    def of(wildcards):
+        job = plan.jobs[stem.format(**wildcards)]
+        spec = {"spec": str(specs.spec_path(plan.config["study"], job))}
+        return spec | {
+            name: [source.job.path(source.name) for source in sources]
+            for name, sources in job.inputs.items()
+        }
+
+    return of
+
+
+def made_by(room):
+    """Every output of a room."""
+    return [job.path(name) for job in plan.room(room) for name in job.outputs]

@@ -1,0 +1,62 @@
+# Evaluation: how well scores predict what retraining says.
+rule evaluation:
+    """Make every table."""
+    input:
+        made_by("evaluation"),
+
+
+rule evaluate:
+    """Measure the scores of one costly point against every ground truth of its setting."""
+    input:
+        unpack(needs("evaluation/{setting}/{ensemble}/{method}/{point}")),
+    output:
+        table="results/evaluation/{setting}/{ensemble}/{method}/{point}.csv",
+        made="results/evaluation/{setting}/{ensemble}/{method}/{point}.made.json",
+    log:
+        "logs/evaluation/{setting}/{ensemble}/{method}/{point}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "python {SCRIPTS}/evaluate.py {input.spec:q} --threads {threads}"
+
+
+rule summarise:
+    """Put every measurement of a study into one tidy table."""
+    input:
+        unpack(needs("evaluation/{study}summary")),
+    output:
+        summary="results/evaluation/{study}summary.csv",
+        made="results/evaluation/{study}summary.made.json",
+    log:
+        "logs/evaluation/{study}summary.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    shell:
+        "python {SCRIPTS}/summarise.py {input.spec:q} --threads {threads}"
+
+
+rule extremes:
+    """Find the training examples that help and hurt a few test examples most."""
+    input:
+        unpack(needs("evaluation/{study}examples/{setting}")),
+    output:
+        examples="results/evaluation/{study}examples/{setting}.npz",
+        made="results/evaluation/{study}examples/{setting}.made.json",
+    log:
+        "logs/evaluation/{study}examples/{setting}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "python {SCRIPTS}/extremes.py {input.spec:q} --threads {threads}"

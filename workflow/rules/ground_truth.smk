@@ -1,0 +1,43 @@
+# Ground truth: what retraining says, in blocks that are kept and resumed.
+rule ground_truth:
+    """Make every ground truth."""
+    input:
+        made_by("ground_truth"),
+
+
+rule retrain:
+    """Train one block of ground-truth models and measure them on the test examples."""
+    input:
+        unpack(needs("ground_truth/{setting}/{truth}/{block}")),
+    output:
+        outputs="results/ground_truth/{setting}/{truth}/{block}.npz",
+        made="results/ground_truth/{setting}/{truth}/{block}.made.json",
+    log:
+        "logs/ground_truth/{setting}/{truth}/{block}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    shell:
+        "python {SCRIPTS}/retrain.py {input.spec:q} --threads {threads}"
+
+
+rule collect:
+    """Put the blocks of one ground truth together."""
+    input:
+        unpack(needs("ground_truth/{setting}/{truth}")),
+    output:
+        truth="results/ground_truth/{setting}/{truth}.npz",
+        made="results/ground_truth/{setting}/{truth}.made.json",
+    log:
+        "logs/ground_truth/{setting}/{truth}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "python {SCRIPTS}/collect.py {input.spec:q} --threads {threads}"

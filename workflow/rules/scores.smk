@@ -1,0 +1,43 @@
+# Scores: every method at every hyperparameter point; the costly part once per block of members.
+rule scores:
+    """Make every score."""
+    input:
+        made_by("scores"),
+
+
+rule prepare:
+    """Make what one method needs of a block of members: its costly part."""
+    input:
+        unpack(needs("scores/{setting}/{ensemble}/{method}/{point}/{block}")),
+    output:
+        prepared="results/scores/{setting}/{ensemble}/{method}/{point}/{block}.npz",
+        made="results/scores/{setting}/{ensemble}/{method}/{point}/{block}.made.json",
+    log:
+        "logs/scores/{setting}/{ensemble}/{method}/{point}/{block}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "python {SCRIPTS}/prepare.py {input.spec:q} --threads {threads}"
+
+
+rule score:
+    """Score one ensemble, at every size, at every cheap point of one costly point."""
+    input:
+        unpack(needs("scores/{setting}/{ensemble}/{method}/{point}")),
+    output:
+        scores="results/scores/{setting}/{ensemble}/{method}/{point}.npz",
+        made="results/scores/{setting}/{ensemble}/{method}/{point}.made.json",
+    log:
+        "logs/scores/{setting}/{ensemble}/{method}/{point}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    shell:
+        "python {SCRIPTS}/score.py {input.spec:q} --threads {threads}"

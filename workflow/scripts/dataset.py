@@ -1,0 +1,24 @@
+"""Draw the training and test examples of one data set."""
+
+from dataclasses import asdict
+
+from attriflow.data import raw_folder, split
+from attriflow.io import save_arrays
+from attriflow.job import Job, run
+
+OWN = ("train", "test", "standardise", "label_noise")
+NOT_HYPERPARAMETERS = {*OWN, "dataset", "kind", "raw", "seed", "plugins"}
+
+
+def main(job: Job):
+    settings = job.settings
+    kind = job.registry.load("data", settings["kind"])
+    files = getattr(kind, "FILES", {})
+    folder = raw_folder(settings["kind"], files, kind.ADDRESSES) if files else None
+    raw = kind.load(folder, **{key: value for key, value in settings.items() if key not in NOT_HYPERPARAMETERS})
+    drawn = split(raw, settings["dataset"], job.seed, **{key: settings[key] for key in OWN})
+    save_arrays(job.outputs["data"], asdict(drawn))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,43 @@
+"""Measure the scores of one costly point against every ground truth of its setting."""
+
+import json
+
+import pandas as pd
+from attriflow.evaluation import disjoint
+from attriflow.hyperparameters import point_name
+from attriflow.io import load_arrays, load_json, save_table
+from attriflow.job import Job, run
+from attriflow.runs import Run
+
+
+def main(job: Job):
+    settings = job.settings
+    scores = load_arrays(job.input("scores"))
+    costs = scores.pop("costs")
+    members = [Run.from_dict(each["run"]) for each in load_json(job.input("ensemble"))["members"]]
+    points = {
+        point_name({"size": size} | point): {"ensemble_size": size, **settings["costly"], **point}
+        for point in settings["cheap"]
+        for size in settings["sizes"]
+    }
+    seconds = dict(zip(scores, costs, strict=True))
+    options = {key: settings[key] for key in ("resamples", "confidence")}
+    rows = []
+    for truth, path in zip(settings["truths"], job.inputs("truths"), strict=True):
+        measured = load_arrays(path)
+        runs = [Run.from_dict(json.loads(each)) for each in measured["runs"]]
+        disjoint(members, runs, truth["n"], job.seed)
+        for metric, kind in settings["metrics"].items():
+            if kind != truth["kind"]:
+                continue
+            evaluate = job.registry.load("evaluation", metric).evaluate
+            for row in evaluate(scores.items(), measured, seed=job.seed, **options):
+                point = row["point"]
+                described = {key: settings[key] for key in ("setting", "ensemble", "method")} | points[point]
+                described |= {"truth": truth["truth"], "metric": metric, "confidence": settings["confidence"]} | row
+                rows.append(described | {"seconds": seconds[point][0], "peak_mib": seconds[point][1]})
+    save_table(job.outputs["table"], pd.DataFrame(rows))
+
+
+if __name__ == "__main__":
+    run(main)

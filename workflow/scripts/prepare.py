@@ -1,0 +1,31 @@
+"""Make what one method needs of a block of members: its costly part."""
+
+import time
+
+import numpy as np
+from attriflow.data import load_split
+from attriflow.io import save_arrays
+from attriflow.job import Job, run
+from attriflow.models import builder, load_trained
+
+
+def main(job: Job):
+    settings, split = job.settings, load_split(job.input("data"))
+    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    prepare = job.registry.load("scores", settings["kind"]).prepare
+    seconds = []
+
+    def arrays():
+        members = zip(settings["members"], job.inputs("models"), strict=True)
+        for place, (name, path) in enumerate(members):
+            started = time.monotonic()
+            prepared = prepare(load_trained(path, name, job.seed, build), split, **settings["hyperparameters"])
+            seconds.append(time.monotonic() - started)
+            yield from ((f"{place}/{key}", array) for key, array in prepared.items())
+        yield "seconds", np.array(seconds)
+
+    save_arrays(job.outputs["prepared"], arrays())
+
+
+if __name__ == "__main__":
+    run(main)

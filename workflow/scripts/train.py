@@ -1,0 +1,52 @@
+"""Train one model of a setting; keep its checkpoints and metrics."""
+
+from attriflow import engine
+from attriflow.data import Split, load_split
+from attriflow.engine.optimisers import rates
+from attriflow.io import save_json, save_weights
+from attriflow.job import Job, run
+from attriflow.models import builder
+from attriflow.runs import Run
+
+
+def main(job: Job):
+    settings, split = job.settings, load_split(job.input("data"))
+    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    training = Run.from_dict(settings["run"])
+    progress = job.progress(settings["recipe"]["epochs"], "epoch")
+    (trained,) = engine.train(
+        build,
+        split.train_x,
+        split.train_y,
+        [training],
+        settings["recipe"],
+        job.seed,
+        checkpoints=tuple(settings["checkpoints"]),
+        progress=progress,
+    )
+    checkpoints = {epoch: trained.state(0, epoch) for epoch in settings["checkpoints"]}
+    steps = -(-len(training.examples(len(split.train_y), job.seed)) // settings["recipe"]["batch_size"])
+    save_weights(
+        job.outputs["model"],
+        {"checkpoints": checkpoints, "rates": rates(settings["recipe"], steps, settings["checkpoints"])},
+    )
+    save_json(job.outputs["metrics"], metrics(build, trained, split))
+
+
+def metrics(build, trained: engine.Trainings, split: Split) -> dict:
+    """Losses and accuracies of every checkpoint on all training and test examples, and the loss of every epoch."""
+    parts = {"train": (split.train_x, split.train_y), "test": (split.test_x, split.test_y)}
+    found = {
+        str(epoch): {
+            f"{part}_{name}": value
+            for part, (x, y) in parts.items()
+            for name, value in engine.quality(build, trained.state(0, epoch), x, y).items()
+        }
+        for epoch in trained.weights
+    }
+    parameters = sum(parameter.numel() for parameter in build().parameters())
+    return {"checkpoints": found, "epoch_losses": trained.losses[0].tolist(), "parameters": parameters}
+
+
+if __name__ == "__main__":
+    run(main)
