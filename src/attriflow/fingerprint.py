@@ -39,6 +39,16 @@ def fingerprint(*files: Path) -> dict[str, dict[str, str]]:
     }
 
 
+def changed(code: dict[str, str], files: list[Path]) -> list[str]:
+    """The modules of a fingerprint's `code` that say something else now; `files` are those outside the package."""
+    outside = {_name(path): path for path in files}
+    now = {}
+    for name in code:
+        path = outside.get(name) or _module_file(name)
+        now[name] = digest(path) if path.exists() else "missing"
+    return sorted(name for name in code if code[name] != now[name])
+
+
 @cache
 def digest(path: Path) -> str:
     """Twelve hexadecimal digits of what the file does."""

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from attriflow import provenance
+from attriflow import fingerprint, provenance
 from attriflow.io import load_json
 from attriflow.progress import Progress
 from attriflow.registry import Registry
@@ -28,6 +28,7 @@ class Job:
         self.threads = threads
         self.registry = Registry(self.settings["plugins"])
         self.outputs = {name: Path(path) for name, path in spec["outputs"].items()}
+        self._refuse_changed_code()
 
     def inputs(self, name: str) -> list[Path]:
         """The files of one input, each verified against the spec that must have made it."""
@@ -38,6 +39,12 @@ class Job:
         entry = self.spec["inputs"][name][place]
         provenance.verify(Path(entry["path"]), Path(entry["made"]), entry["spec"])
         return Path(entry["path"])
+
+    def _refuse_changed_code(self):
+        """What runs must be what the spec says: code may have been edited since the run began."""
+        script = Path(sys.modules["__main__"].__file__).resolve()
+        if changed := fingerprint.changed(self.spec["code"], [script, *self.registry.plugin_files()]):
+            raise RuntimeError(f"the code of {', '.join(changed)} changed since this job was planned; run again")
 
     def costs(self, name: str) -> list[dict]:
         """What each file of an input cost to make: seconds, cpu_seconds, peak_mib."""

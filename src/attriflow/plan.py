@@ -6,6 +6,7 @@ value changes the specs of exactly the jobs that depend on it.
 """
 
 import itertools
+import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -54,8 +55,8 @@ class Job:
 
     @cached_property
     def spec(self) -> dict:
-        """All that decides the outputs, ready for JSON."""
-        return {
+        """All that decides the outputs, as JSON holds it."""
+        content = {
             "job": self.stem,
             "rule": self.rule,
             "settings": self.settings,
@@ -69,6 +70,7 @@ class Job:
             "outputs": {name: self.path(name) for name in self.outputs},
             **fingerprint(*self.files),
         }
+        return json.loads(json.dumps(content))  # tuples are lists from here on
 
     @cached_property
     def text(self) -> str:
@@ -110,10 +112,11 @@ class Plan:
 
     def _job(self, rule, stem, settings, outputs, inputs=None, kinds=()) -> Job:
         """Add a job, or return the one that is there: settings share data, methods share members."""
-        files = (self._scripts / f"{rule}.py", *(self.registry.path(room, kind) for room, kind in kinds))
-        common = {"seed": self.config["seed"], "plugins": self.config["plugins"]}
-        job = Job(rule, stem, common | settings, outputs, inputs or {}, files)
-        return self.jobs.setdefault(stem, job)
+        paths = [self.registry.path(room, kind) for room, kind in kinds]
+        plugged = any(self.registry.is_plugin(path) for path in paths)
+        common = {"seed": self.config["seed"], "plugins": self.config["plugins"] if plugged else None}
+        files = (self._scripts / f"{rule}.py", *paths)
+        return self.jobs.setdefault(stem, Job(rule, stem, common | settings, outputs, inputs or {}, files))
 
     # --- rooms -----------------------------------------------------------------------------------------------
 

@@ -69,10 +69,18 @@ class Registry:
         """The literal assignments at the top of a kind's file, `TRAIN_EXAMPLES = 60000`."""
         return _constants(self.path(room, kind))
 
+    def plugin_files(self) -> list[Path]:
+        """Every kind that is the user's and not ours."""
+        return sorted(self.plugins.glob("*/*.py")) if self.plugins else []
+
+    def is_plugin(self, path: Path) -> bool:
+        """Whether a kind's file is the user's and not ours."""
+        return not path.is_relative_to(_PACKAGE)
+
     def load(self, room: str, kind: str) -> ModuleType:
         """Import a kind."""
         path = self.path(room, kind)
-        if path.is_relative_to(_PACKAGE):
+        if not self.is_plugin(path):
             return importlib.import_module(f"attriflow.{room}.{kind}")
         name = f"attriflow_plugins.{room}.{kind}"
         if name not in sys.modules:

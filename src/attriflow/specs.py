@@ -5,7 +5,6 @@ date; modification times are set to say just that to a tool like make, whatever 
 to them.
 """
 
-import json
 import os
 import time
 from pathlib import Path
@@ -59,7 +58,8 @@ def _settle(job: Job, path: Path, newest_input: float) -> float:
     outputs = [each for each in map(Path, (job.made, *map(job.path, job.outputs))) if each.exists()]
     newest = max((each.stat().st_mtime for each in outputs), default=0.0)
     if outputs and not up_to_date(job):
-        _write_if_new(path, {"spec": job.spec, "wanted": _wanted(path) or time.time_ns()})
+        # a mark that no earlier file had: a tool may remember that it ran this very spec, though its results are gone
+        _write_if_new(path, {"spec": job.spec, "wanted": time.time_ns()})
         if path.stat().st_mtime <= newest:
             _set_time(path, max(time.time(), newest + 1))
         return newest
@@ -70,11 +70,6 @@ def _settle(job: Job, path: Path, newest_input: float) -> float:
         if each.stat().st_mtime < newest_input:
             _set_time(each, newest_input)
     return max(newest, newest_input) if outputs else 0.0
-
-
-def _wanted(path: Path) -> int | None:
-    """The mark of a spec that waits to run: it makes the file differ from whatever a tool remembers of a past run."""
-    return json.loads(path.read_text())["wanted"] if path.exists() else None
 
 
 def _write_if_new(path: Path, content: dict):

@@ -5,24 +5,18 @@ import sys
 
 sys.path.insert(0, f"{workflow.basedir}/src")
 
-from pathlib import Path
-
-import yaml
-
-from attriflow import specs
-from attriflow.config import ConfigError, check
-from attriflow.plan import Plan
-
-SCRIPTS = Path(workflow.basedir, "workflow/scripts")
+from attriflow import specs, study
+from attriflow.config import ConfigError
 
 try:
-    with open(f"{workflow.basedir}/workflow/schemas/config.schema.yaml") as schema:
-        plan = Plan(check(config, yaml.safe_load(schema)), SCRIPTS)
+    plan = study.plan(workflow.basedir, config)
 except ConfigError as error:
     raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
 
 if workflow.is_main_process:
     specs.write(plan)
+
+SCRIPTS = f"{workflow.basedir}/workflow/scripts"
 
 # Jobs find our package, and the Python that runs this workflow; under conda, the environment's Python comes first.
 os.environ["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"

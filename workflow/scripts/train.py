@@ -5,7 +5,7 @@ from attriflow.data import Split, load_split
 from attriflow.engine.optimisers import rates
 from attriflow.io import save_json, save_weights
 from attriflow.job import Job, run
-from attriflow.models import builder
+from attriflow.models import builder, built
 from attriflow.runs import Run
 
 
@@ -44,7 +44,7 @@ def metrics(build, trained: engine.Trainings, split: Split) -> dict:
         }
         for epoch in trained.weights
     }
-    parameters = sum(parameter.numel() for parameter in build().parameters())
+    parameters = sum(parameter.numel() for parameter in built(build).parameters())
     return {"checkpoints": found, "epoch_losses": trained.losses[0].tolist(), "parameters": parameters}
 
 

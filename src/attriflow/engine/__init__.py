@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from attriflow.engine import functional, layers
 from attriflow.engine.dropout import masks
 from attriflow.engine.optimisers import OPTIMISERS, learning_rate
+from attriflow.models import built
 from attriflow.outputs import OUTPUTS
 from attriflow.runs import Run
 from attriflow.streams import stream, torch_seed
@@ -90,7 +91,7 @@ def measure(build: Callable[[], nn.Module], weights: dict[str, Tensor], x: np.nd
 
     float64, because nearly equal losses of nearly equal models are subtracted later.
     """
-    module = build().double().eval()
+    module = built(build).double().eval()
     x, y = _tensor(x).double(), _tensor(y)
     found = {name: [] for name in OUTPUTS}
     with torch.inference_mode():
@@ -104,7 +105,7 @@ def measure(build: Callable[[], nn.Module], weights: dict[str, Tensor], x: np.nd
 
 def quality(build: Callable[[], nn.Module], state: dict[str, Tensor], x: np.ndarray, y: np.ndarray) -> dict:
     """Mean loss, and accuracy, of one model on x (n, ...) and y (n,)."""
-    module = build().double().eval()
+    module = built(build).double().eval()
     with torch.inference_mode():
         logits = torch.func.functional_call(module, {k: v.double() for k, v in state.items()}, (_tensor(x).double(),))
         labels = _tensor(y)
@@ -129,7 +130,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def _stack_size(build: Callable[[], nn.Module]) -> int:
-    parameters = sum(parameter.numel() for parameter in build().parameters())
+    parameters = sum(parameter.numel() for parameter in built(build).parameters())
     return max(1, min(MOST_IN_A_STACK, STACK_BYTES // (12 * parameters)))
 
 

@@ -101,9 +101,9 @@ def ceiling(outputs: np.ndarray, *, ranks: bool) -> float:
     if r == 1:
         return float("nan")
     once = Resamples(np.ones((1, len(outputs)), np.float32), np.ones((1, outputs.shape[2]), np.float32))
-    repeats = Correlations({str(repeat): outputs[:, repeat] for repeat in range(r)}, once, ranks=ranks)
+    repeats = Correlations({f"repeat {repeat}": outputs[:, repeat] for repeat in range(r)}, once, ranks=ranks)
     found = [repeats.each(outputs[:, repeat]) for repeat in range(r)]
-    single = np.mean([found[first][str(second)].mean() for first in range(r) for second in range(first)])
+    single = np.mean([found[first][f"repeat {second}"].mean() for first in range(r) for second in range(first)])
     return float(np.sqrt(max(0.0, r * single / (1 + (r - 1) * single))))
 
 

@@ -36,8 +36,8 @@ def evaluate(
     for output in SIGNS:
         expect_finite(f"{output} of the ground truth", truth[output])
     outputs = {output: sign * np.asarray(truth[output]) for output, sign in SIGNS.items()}
-    ceilings = {output: ceiling(values, ranks=True) for output, values in outputs.items()}
     measure = Correlations({output: values.mean(1) for output, values in outputs.items()}, drawn, ranks=True)
+    ceilings = {output: ceiling(values, ranks=True) for output, values in outputs.items()}
     for point, array in scores:
         expect_shape(f"scores {point}", array, (n, m), "training examples, test examples")
         expect_finite(f"scores {point}", array)

@@ -32,8 +32,8 @@ def evaluate(
     for output in SIGNS:
         expect_finite(f"{output} of the ground truth", truth[output])
     changes = {output: sign * np.asarray(truth[output]) for output, sign in SIGNS.items()}
-    ceilings = {output: ceiling(values, ranks=False) for output, values in changes.items()}
     measure = Correlations({output: values.mean(1) for output, values in changes.items()}, drawn, ranks=False)
+    ceilings = {output: ceiling(values, ranks=False) for output, values in changes.items()}
     for point, array in scores:
         expect_finite(f"scores {point}", array)
         for output, found in measure(np.asarray(array)[left_out], confidence).items():

@@ -26,6 +26,12 @@ def builder(registry: Registry, model: dict, shape: tuple[int, ...], classes: in
     return partial(registry.load("models", model["kind"]).build, shape, classes, **options)
 
 
+def built(build: Callable[[], nn.Module]) -> nn.Module:
+    """A module whose weights will be replaced; the state of torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        return build()
+
+
 def load_trained(path: Path, name: str, seed: int, build: Callable[[], nn.Module]) -> "Trained":
     """A model that the models room saved."""
     content = load_weights(path)
@@ -55,7 +61,7 @@ class Trained:
         epoch = max(self.checkpoints) if epoch == "last" else epoch
         if epoch not in self.checkpoints:
             raise ValueError(f"model {self.name}: epoch {epoch} was not kept; kept: {sorted(self.checkpoints)}")
-        module = self.build()
+        module = built(self.build)
         fill(module, self.checkpoints[epoch], self.name)
         return module.to(dtype).eval()
 

@@ -1,0 +1,76 @@
+# attriflow: `make` runs the default study, `make test` the tests; `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+NAME ?=
+
+BIN := $(abspath $(VENV))/bin
+INSTALLED := $(VENV)/.installed
+STUDY = $(if $(NAME),--configfile studies/$(NAME).yaml)
+
+export PATH := $(BIN):$(PATH)
+
+.PHONY: run study test lint format bench publish record pull push repro unlock lock help
+.DEFAULT_GOAL := run
+
+run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
+	snakemake
+	@python workflow/commands/report.py results/evaluation/summary.csv
+
+study: $(INSTALLED) ## one study: make study NAME=mnist runs studies/mnist.yaml
+	@test -f "studies/$(NAME).yaml" || { echo "make study NAME=<name>; studies: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
+	snakemake $(STUDY)
+	@python workflow/commands/report.py results/evaluation/$(NAME)/summary.csv
+
+test: $(INSTALLED) ## the tests; those that need a data mirror, a GPU or SLURM run where there is one
+	python -m pytest
+
+lint: $(INSTALLED) ## ruff, snakefmt, snakemake --lint, and the schema checks of config.yaml and every study
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	python workflow/commands/check.py
+
+format: $(INSTALLED) ## put Python and Snakemake files into the project's format
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+bench: $(INSTALLED) ## speed against the naive way, as ratios: benchmarks/results.csv
+	python benchmarks/run.py
+
+publish: $(INSTALLED) ## copy a study's summary and figures to docs/results/: make publish NAME=mnist
+	python workflow/commands/publish.py $(NAME)
+
+record: $(INSTALLED) ## after snakemake: drop what no study makes any more and let DVC version the results
+	python workflow/commands/record.py
+
+push: $(INSTALLED) ## send the recorded results to the DVC remote
+	dvc push
+
+pull: $(INSTALLED) ## fetch the results of this commit from the DVC remote; nothing is left to do then
+	dvc pull
+	snakemake --dry-run
+
+repro: $(INSTALLED) ## the default study through DVC, a stage a room
+	dvc repro
+
+unlock: $(INSTALLED) ## after a kill: free the folder; then run again, finished jobs are kept
+	snakemake --unlock
+
+lock: ## pin every dependency anew: requirements.lock from pyproject.toml
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet pip-tools
+	.venv-lock/bin/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	  --no-emit-trusted-host --no-header --annotation-style line --output-file requirements.lock pyproject.toml
+	sed -i -E 's/^(torch==[0-9.]+)\+[a-z0-9]+/\1/' requirements.lock
+	rm -rf .venv-lock
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+
+$(INSTALLED): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "attriflow needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; give another: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	touch $@

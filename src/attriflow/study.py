@@ -1,0 +1,33 @@
+"""Studies: the config of a project folder, with or without one of its overrides, as a plan."""
+
+from pathlib import Path
+
+import yaml
+
+from attriflow.config import ConfigError, check, read
+from attriflow.plan import Plan
+
+
+def names(root: Path) -> list[str]:
+    """The studies of a project folder, besides the default."""
+    return sorted(path.stem for path in Path(root, "studies").glob("*.yaml"))
+
+
+def plan_of(root: Path, study: str = "default") -> Plan:
+    """The plan of config.yaml, or of config.yaml with studies/<study>.yaml over it.
+
+    Raises ConfigError for a config that is wrong, and for a study whose name is not that of its file.
+    """
+    paths = [Path(root, "config.yaml")]
+    if study != "default":
+        paths.append(Path(root, "studies", f"{study}.yaml"))
+    config = read(*paths)
+    if config.get("study", "default") != study:
+        raise ConfigError([f"{paths[-1]}: study: must be '{study}', the name of its file, not '{config.get('study')}'"])
+    return plan(root, config)
+
+
+def plan(root: Path, config: dict) -> Plan:
+    """The plan of a config, checked against the project's schema."""
+    schema = yaml.safe_load(Path(root, "workflow/schemas/config.schema.yaml").read_text())
+    return Plan(check(config, schema), Path(root, "workflow/scripts"))

@@ -1,0 +1,187 @@
+"""Data: real examples, drawn by seed, or a clear error."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import os
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from attriflow.data import Raw, _raw, digits, mnist, split
+
+OPTIONS = {"train": 30, "test": 10, "standardise": True, "label_noise": None}
+
+
+@pytest.fixture
+def raw():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((60, 1, 3, 3)).astype(np.float32), random.integers(0, 4, 60)
+    return Raw(x, y)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATTRIFLOW_DATA_MIRROR", raising=False)
+    return tmp_path
+
+
+def test_digits_are_the_real_ones():
+    raw = digits.load(None)
+    assert raw.x.shape == (1797, 1, 8, 8)
+    assert (raw.x.min(), raw.x.max()) == (0, 16)
+    assert np.bincount(raw.y).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+
+
+def test_splits_share_no_example_and_follow_the_seed(raw):
+    first, again, other = (split(raw, "toy", seed, **OPTIONS) for seed in (0, 0, 1))
+    assert not set(first.train_index) & set(first.test_index)
+    assert first.train_index.tolist() == again.train_index.tolist() != other.train_index.tolist()
+    assert first.train_x.shape == (30, 1, 3, 3)
+    np.testing.assert_allclose(first.train_x * first.std + first.mean, raw.x[first.train_index], atol=1e-6)
+
+
+def test_standardising_uses_the_training_examples_alone(raw):
+    drawn = split(raw, "toy", 0, **OPTIONS)
+    assert abs(drawn.train_x.mean()) < 1e-6
+    assert abs(drawn.train_x.std() - 1) < 1e-5
+    assert drawn.mean == raw.x[drawn.train_index].mean(dtype=np.float64)
+
+
+def test_official_test_examples_are_used_where_there_are_any(raw):
+    drawn = split(Raw(raw.x, raw.y, -raw.x[:20], raw.y[:20]), "toy", 0, **OPTIONS)
+    np.testing.assert_allclose(drawn.test_x * drawn.std + drawn.mean, -raw.x[drawn.test_index], atol=1e-6)
+    assert drawn.test_index.max() < 20
+
+
+def test_label_noise_replaces_its_share_and_keeps_the_clean_labels(raw):
+    noisy = split(raw, "toy", 0, **OPTIONS | {"label_noise": {"fraction": 0.2, "seed": 3}})
+    clean = split(raw, "toy", 0, **OPTIONS)
+    assert (noisy.train_y != noisy.clean_y).sum() == 6
+    assert noisy.clean_y.tolist() == clean.train_y.tolist()
+    assert set(noisy.train_y) <= set(range(4))
+    assert noisy.test_y.tolist() == clean.test_y.tolist()
+
+
+def test_more_examples_than_there_are_is_refused(raw):
+    with pytest.raises(ValueError, match=r"datasets.toy: 55 training and 10 test examples asked for; it has 60 examples"):
+        split(raw, "toy", 0, **OPTIONS | {"train": 55})
+
+
+def test_labels_that_do_not_match_the_inputs_are_refused(raw):
+    with pytest.raises(ValueError, match="60 training inputs but 59 labels"):
+        split(Raw(raw.x, raw.y[1:]), "toy", 0, **OPTIONS)
+
+
+def test_inputs_that_are_not_finite_are_refused_by_index(raw):
+    raw.x[17, 0, 1, 1] = np.nan
+    with pytest.raises(ValueError, match="training input 17 is not finite"):
+        split(raw, "toy", 0, **OPTIONS)
+
+
+# --- raw files -----------------------------------------------------------------------------------------------
+
+
+def idx(array: np.ndarray) -> bytes:
+    return gzip.compress(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes())
+
+
+def test_idx_files_are_read_in_their_shape(tmp_path):
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    (tmp_path / "x.gz").write_bytes(idx(pixels))
+    assert mnist.read_idx(tmp_path / "x.gz").tolist() == pixels.tolist()
+
+
+def test_an_idx_file_with_another_header_is_refused(tmp_path):
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"\0\0\x0d\x01" + bytes(20)))
+    with pytest.raises(ValueError, match="starts with 00000d01, expected 000008"):
+        mnist.read_idx(tmp_path / "x.gz")
+
+
+def test_an_idx_file_shorter_than_its_header_says_is_refused(tmp_path):
+    (tmp_path / "x.gz").write_bytes(gzip.compress(gzip.decompress(idx(np.zeros((5, 4), np.uint8)))[:-3]))
+    with pytest.raises(ValueError, match=r"holds 17 values, its header says \(5, 4\)"):
+        mnist.read_idx(tmp_path / "x.gz")
+
+
+CONTENT = b"official bytes"
+SUM = hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_mirror_is_copied_from_and_verified(here, monkeypatch):
+    (here / "mirror/toy").mkdir(parents=True)
+    (here / "mirror/toy/a.gz").write_bytes(CONTENT)
+    monkeypatch.setenv("ATTRIFLOW_DATA_MIRROR", str(here / "mirror"))
+    folder = _raw.fetch("toy", {"a.gz": SUM}, ())
+    assert (folder / "a.gz").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("content", [b"official byt", b"<html>sorry</html>", b""])
+def test_a_truncated_or_altered_mirror_file_is_refused_and_nothing_is_left(here, monkeypatch, content):
+    (here / "mirror/toy").mkdir(parents=True)
+    (here / "mirror/toy/a.gz").write_bytes(content)
+    monkeypatch.setenv("ATTRIFLOW_DATA_MIRROR", str(here / "mirror"))
+    found = hashlib.sha256(content).hexdigest()
+    with pytest.raises(ValueError, match=f"a.gz is altered or truncated: SHA-256 {found}, expected {SUM}.*unset"):
+        _raw.fetch("toy", {"a.gz": SUM}, ())
+    assert list((here / "data/raw/toy").iterdir()) == []
+
+
+def test_a_file_missing_from_the_mirror_names_both_remedies(here, monkeypatch):
+    monkeypatch.setenv("ATTRIFLOW_DATA_MIRROR", str(here / "mirror"))
+    with pytest.raises(ValueError, match=r"a.gz is missing. Put the official file .* there, or unset ATTRIFLOW_DATA_MIRROR"):
+        _raw.fetch("toy", {"a.gz": SUM}, ())
+
+
+def test_an_altered_raw_file_is_refused_and_changes_the_sums(here):
+    path = here / "data/raw/toy/a.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert _raw.sums("toy", {"a.gz": SUM, "b.gz": "pinned"}) == {"a.gz": SUM, "b.gz": "pinned"}
+    path.write_bytes(b"other")
+    assert _raw.sums("toy", {"a.gz": SUM})["a.gz"] != SUM
+    with pytest.raises(ValueError, match=r"data/raw/toy/a.gz is altered or truncated.*Delete it to fetch it again"):
+        _raw.fetch("toy", {"a.gz": SUM}, ())
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server on this machine and the folder that it serves."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{running.server_port}/"
+        running.shutdown()
+
+
+def test_a_download_is_verified(here, server):
+    folder, address = server
+    (folder / "a.gz").write_bytes(CONTENT)
+    fetched = _raw.fetch("toy", {"a.gz": SUM}, (address + "gone/", address))  # the first address has nothing
+    assert (fetched / "a.gz").read_bytes() == CONTENT
+
+
+def test_a_corrupt_download_is_refused_and_nothing_is_left(here, server):
+    folder, address = server
+    (folder / "a.gz").write_bytes(CONTENT[:5])
+    with pytest.raises(ValueError, match=f"could not be fetched .expected SHA-256 {SUM}.*set ATTRIFLOW_DATA_MIRROR"):
+        _raw.fetch("toy", {"a.gz": SUM}, (address,))
+    assert list((here / "data/raw/toy").iterdir()) == []
+
+
+@pytest.mark.mirror
+def test_the_official_mnist_files_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv(_raw.MIRROR, str(Path(os.environ[_raw.MIRROR]).resolve()))
+    monkeypatch.chdir(tmp_path)
+    raw = mnist.load(_raw.fetch("mnist", mnist.FILES, ()))
+    assert raw.x.shape == (60000, 1, 28, 28)
+    assert raw.test_x.shape == (10000, 1, 28, 28)
+    assert np.bincount(raw.y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert (raw.x.min(), raw.x.max()) == (0, 1)

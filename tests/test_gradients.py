@@ -1,0 +1,187 @@
+"""Per-example gradients: factored or not, they are what one backward pass an example gives."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from attriflow import curvature
+from attriflow.gradients import Factors, Gradients, Rows, factored_layers, per_example
+from attriflow.projection import project
+from attriflow.streams import stream
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+
+class Mixed(nn.Module):
+    """A factored layer, a layer without bias, one that is used twice, a frozen one, and layers of other kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 2, 3)
+        self.first = nn.Linear(8, 4)
+        self.twice = nn.Linear(4, 4)
+        self.frozen = nn.Linear(4, 4)
+        self.frozen.requires_grad_(False)
+        self.norm = nn.LayerNorm(4)
+        self.head = nn.Linear(4, 3, bias=False)
+
+    def forward(self, x):
+        x = torch.tanh(self.first(self.convolution(x).flatten(1)))
+        x = self.twice(torch.tanh(self.twice(x)))
+        return self.head(self.norm(torch.tanh(self.frozen(x))))
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Mixed().double().eval()
+
+
+@pytest.fixture(scope="module")
+def perceptron(members):
+    return members[0].model()
+
+
+def in_reference_order(model, gradients: Gradients) -> torch.Tensor:
+    """Gradients (n, p) in the order of the model's parameters."""
+    state = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    order = curvature._order(state, gradients)
+    dense = gradients.dense()
+    return torch.empty_like(dense).index_copy_(1, order, dense)
+
+
+@pytest.mark.parametrize("output", ["loss", "margin"])
+@pytest.mark.parametrize("name", ["mixed", "perceptron"])
+def test_gradients_equal_one_backward_pass_an_example(request, split, name, output):
+    model = request.getfixturevalue(name)
+    found = in_reference_order(model, per_example(model, split.train_x, split.train_y, output))
+    expected = reference.gradients(model, split.train_x, split.train_y, output)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_only_single_use_trainable_linear_layers_are_factored(mixed, split):
+    gradients = per_example(mixed, split.train_x, split.train_y, "loss")
+    assert list(factored_layers(mixed, torch.from_numpy(split.train_x).double())) == ["first", "head"]
+    assert [type(part) for part in gradients.parts] == [Factors, Factors, Rows]
+    assert gradients.size == sum(p.numel() for p in mixed.parameters() if p.requires_grad)
+
+
+def test_layers_that_share_a_weight_take_the_general_path(split):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.head = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.head(torch.tanh(self.b(torch.tanh(self.a(x.flatten(1))))))
+
+    model = Tied().double().eval()
+    assert list(factored_layers(model, torch.from_numpy(split.train_x[:2]).double())) == ["head"]
+    found = in_reference_order(model, per_example(model, split.train_x, split.train_y, "loss"))
+    torch.testing.assert_close(found, reference.gradients(model, split.train_x, split.train_y, "loss"))
+
+
+@settings(deadline=None, max_examples=10)
+@given(batch=st.integers(1, 50))
+def test_the_batch_changes_nothing(mixed, split, batch):
+    whole = per_example(mixed, split.train_x, split.train_y, "margin").dense()
+    found = per_example(mixed, split.train_x, split.train_y, "margin", batch=batch).dense()
+    torch.testing.assert_close(found, whole, rtol=1e-10, atol=1e-12)
+
+
+def test_products_and_norms_are_those_of_the_dense_gradients(mixed, split):
+    train = per_example(mixed, split.train_x, split.train_y, "loss")
+    test = per_example(mixed, split.test_x, split.test_y, "margin")
+    torch.testing.assert_close(train.gram(test), train.dense() @ test.dense().T)
+    torch.testing.assert_close(train.squared_norms(), train.dense().square().sum(1))
+
+
+def test_gradients_that_are_not_finite_are_refused_by_index(perceptron, split):
+    x = split.train_x.copy()
+    x[[4, 9]] = np.inf
+    with pytest.raises(ValueError, match=r"gradients are not finite at examples \[4, 9\]"):
+        per_example(perceptron, x, split.train_y, "loss")
+
+
+def test_the_hessian_is_the_second_derivative(perceptron, split):
+    gradients = per_example(perceptron, split.train_x, split.train_y, "loss")
+    found = curvature.hessian(perceptron, split.train_x, split.train_y, gradients)
+    order = curvature._order(dict(perceptron.named_parameters()), gradients)
+    expected = reference.hessian(perceptron, split.train_x, split.train_y)[order][:, order]
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_the_gauss_newton_matrix_is_the_mean_of_explicit_products(perceptron, split):
+    gradients = per_example(perceptron, split.train_x, split.train_y, "loss")
+    found = curvature.gauss_newton(perceptron, split.train_x, split.train_y, gradients)
+    expected = reference.gauss_newton(perceptron, split.train_x, split.train_y)
+    order = curvature._order(dict(perceptron.named_parameters()), gradients)
+    torch.testing.assert_close(found, expected[order][:, order], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss_newton"])
+def test_curvatures_of_other_layers_and_of_linear_models_are_exact_too(mixed, split, kind):
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).double()
+    for model in (mixed, linear):
+        frozen = [p for p in model.parameters() if not p.requires_grad]
+        for p in frozen:  # the reference differentiates every parameter
+            p.requires_grad_(True)
+        gradients = per_example(model, split.train_x, split.train_y, "loss")
+        order = curvature._order(dict(model.named_parameters()), gradients)
+        expected = getattr(reference, kind)(model, split.train_x, split.train_y)[order][:, order]
+        found = getattr(curvature, kind)(model, split.train_x, split.train_y, gradients)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+        for p in frozen:
+            p.requires_grad_(False)
+
+
+def test_a_model_with_a_nonlinear_output_is_not_taken_for_a_linear_one(split):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Tanh()).double()
+    gradients = per_example(model, split.train_x, split.train_y, "loss")
+    order = curvature._order(dict(model.named_parameters()), gradients)
+    found = curvature.hessian(model, split.train_x, split.train_y, gradients)
+    torch.testing.assert_close(found, reference.hessian(model, split.train_x, split.train_y)[order][:, order])
+
+
+def test_a_model_too_large_for_an_exact_hessian_is_refused(split):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 600), nn.Linear(600, 3)).double()
+    gradients = per_example(model, split.train_x, split.train_y, "loss")
+    with pytest.raises(ValueError, match="12003 parameters; an exact Hessian .* up to 10000; use curvature 'fisher'"):
+        curvature.hessian(model, split.train_x, split.train_y, gradients)
+
+
+# --- projections ---------------------------------------------------------------------------------------------
+
+
+def named(*names):
+    return stream(0, *names)
+
+
+@pytest.mark.parametrize("dimension", [3, 300])
+@pytest.mark.parametrize("name", ["mixed", "perceptron"])
+def test_a_projection_is_a_product_with_its_explicit_matrix(request, split, name, dimension):
+    gradients = per_example(request.getfixturevalue(name), split.train_x, split.train_y, "loss")
+    (found,) = project([gradients], named, dimension=dimension, kind="gaussian")
+    expected = gradients.dense() @ reference.projection(gradients, named, dimension)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=10)
+@given(small=st.integers(1, 300), large=st.integers(300, 600), kind=st.sampled_from(["gaussian", "rademacher"]))
+def test_a_smaller_dimension_is_a_prefix_of_a_larger_one(perceptron, split, small, large, kind):
+    gradients = per_example(perceptron, split.train_x, split.train_y, "loss")
+    (wide,) = project([gradients], named, dimension=large, kind=kind)
+    (narrow,) = project([gradients], named, dimension=small, kind=kind)
+    torch.testing.assert_close(wide[:, :small], narrow, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "rademacher"])
+def test_projections_keep_inner_products(perceptron, split, kind):
+    gradients = per_example(perceptron, split.train_x, split.train_y, "loss")
+    (projected,) = project([gradients], named, dimension=20_000, kind=kind)
+    kept = projected.double() @ projected.double().T / 20_000
+    exact = gradients.gram(gradients)
+    assert (kept - exact).abs().max() < 0.05 * exact.abs().max()

@@ -1,0 +1,60 @@
+"""Models: what the models room hands on."""
+
+import pytest
+import torch
+from attriflow.io import save_weights
+from attriflow.models import Trained, builder, load_trained
+from attriflow.registry import Registry
+
+
+def test_the_builder_passes_hyperparameters(split):
+    build = builder(Registry(), {"kind": "mlp", "hidden": [6, 4], "dropout": 0.2}, split.shape, 3)
+    shapes = [tuple(parameter.shape) for parameter in build().parameters()]
+    assert shapes == [(6, 16), (6,), (4, 6), (4,), (3, 4), (3,)]
+    assert [layer.p for layer in build() if isinstance(layer, torch.nn.Dropout)] == [0.2, 0.2]
+
+
+def test_the_papers_mlp_has_the_papers_size():
+    build = builder(Registry(), {"kind": "mlp"}, (1, 28, 28), 10)
+    assert sum(parameter.numel() for parameter in build().parameters()) == 109_386  # SOURCE: dattri's benchmark
+
+
+def test_a_saved_model_is_the_same_after_loading(members, tmp_path, build, split):
+    first = members[0]
+    save_weights(tmp_path / "m.pt", {"checkpoints": first.checkpoints, "rates": first.rates})
+    loaded = load_trained(tmp_path / "m.pt", "full-0", 0, build)
+    x = torch.from_numpy(split.test_x).double()
+    for epoch in (1, "last"):
+        assert torch.equal(loaded.model(epoch)(x), first.model(epoch)(x))
+    assert not torch.equal(first.model(1)(x), first.model(3)(x))
+
+
+def test_an_epoch_that_was_not_kept_is_refused(members):
+    with pytest.raises(ValueError, match=r"epoch 2 was not kept; kept: \[1, 3\]"):
+        members[0].model(2)
+
+
+def test_weights_of_another_architecture_are_refused_by_name(members, split):
+    other = builder(Registry(), {"kind": "mlp", "hidden": [6], "dropout": 0.0}, split.shape, 3)
+    stranger = Trained("full-0", 0, other, members[0].checkpoints, {})
+    with pytest.raises(ValueError, match=r"checkpoint full-0 is of another architecture: 1.bias: \(5,\), expected \(6,\)"):
+        stranger.model()
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "m.pt"
+    save_weights(path, {"checkpoints": {1: {"w": torch.ones(1000)}}})
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match=r"m.pt is damaged"):
+        load_trained(path, "full-0", 0, None)
+
+
+def test_a_checkpoint_runs_no_code(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"checkpoints": Attack()}, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match="no checkpoint of plain tensors"):
+        load_trained(tmp_path / "m.pt", "full-0", 0, None)
+    assert not (tmp_path / "owned").exists()

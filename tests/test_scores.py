@@ -1,0 +1,273 @@
+"""Scores: every method against its slow, obvious self, and the relations that must hold."""
+
+import numpy as np
+import pytest
+import reference
+import torch
+from attriflow import engine
+from attriflow.data import Split
+from attriflow.gradients import per_example
+from attriflow.models import Trained
+from attriflow.registry import REQUIRED, Registry
+from attriflow.runs import Run
+from attriflow.scores import grad_cos, grad_dot, influence, random, running_mean, tracin, trak
+from conftest import trained_members
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+REGISTRY = Registry()
+VALUES = {"damping": 0.1, "proj_dim": 6}  # of hyperparameters without a default
+
+
+def options(method: str, function: str, **given) -> dict:
+    found = {}
+    for name, hyperparameter in REGISTRY.hyperparameters("scores", method, function).items():
+        found[name] = given.get(name, VALUES.get(name) if hyperparameter.default is REQUIRED else hyperparameter.default)
+    return found
+
+
+def scores(method: str, members, split, **given) -> list[np.ndarray]:
+    """Of the first, the first two, ... members."""
+    module = REGISTRY.load("scores", method)
+    prepared = [module.prepare(member, split, **options(method, "prepare", **given)) for member in members]
+    return list(module.score(prepared, **options(method, "score", **given)))
+
+
+def reference_gradients(member, split, output="loss", epoch="last"):
+    model = member.model(epoch)
+    return (
+        reference.gradients(model, split.train_x, split.train_y, output),
+        reference.gradients(model, split.test_x, split.test_y, output),
+    )
+
+
+def close(found, expected, rtol=2e-4):
+    expected = np.asarray(expected)
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol * np.abs(expected).max())
+
+
+# --- contracts, over every file of the folder ----------------------------------------------------------------
+
+METHODS = sorted(REGISTRY.kinds("scores"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_yields_n_by_m_after_each_member(members, split, method):
+    found = scores(method, members, split)
+    assert [each.shape for each in found] == [(40, 7), (40, 7)]
+    assert all(np.isfinite(each).all() for each in found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_ensemble_of_one_is_the_member_alone(members, split, method):
+    assert np.array_equal(scores(method, members, split)[0], scores(method, members[:1], split)[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_prepared_arrays_can_be_saved_and_read(members, split, method, tmp_path):
+    from attriflow.io import load_arrays, save_arrays
+
+    module = REGISTRY.load("scores", method)
+    prepared = module.prepare(members[0], split, **options(method, "prepare"))
+    save_arrays(tmp_path / "p.npz", prepared)
+    (direct,) = module.score([prepared], **options(method, "score"))
+    (read,) = module.score([load_arrays(tmp_path / "p.npz")], **options(method, "score"))
+    close(read, direct, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "random"])
+def test_scores_permute_with_the_training_examples(members, split, method):
+    order = np.random.default_rng(1).permutation(40)
+    moved = Split(**{**vars(split), "train_x": split.train_x[order], "train_y": split.train_y[order]})
+    close(scores(method, members, moved)[-1], scores(method, members, split)[-1][order], rtol=1e-3)
+
+
+# --- against the reference -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epoch", [1, "last"])
+def test_grad_dot_is_the_mean_of_inner_products(members, split, epoch):
+    products = []
+    for member in members:
+        train, test = reference_gradients(member, split, epoch=epoch)
+        products.append((train @ test.T).numpy())
+    close(scores("grad_dot", members, split, epoch=epoch)[1], np.mean(products, 0))
+
+
+def test_grad_cos_is_the_mean_of_cosines(members, split):
+    cosines = []
+    for member in members:
+        train, test = reference_gradients(member, split)
+        cosines.append(torch.nn.functional.cosine_similarity(train[:, None], test[None], dim=-1).numpy())
+    close(scores("grad_cos", members, split)[1], np.mean(cosines, 0))
+
+
+def test_a_zero_gradient_has_cosine_zero():
+    found = grad_cos.cosines(torch.zeros(2, 3), torch.tensor([0.0, 1.0]), torch.ones(3))
+    assert (found == 0).all()
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("checkpoints", [1, 2, "all"])
+def test_tracin_sums_over_the_last_checkpoints(members, split, normalise, checkpoints):
+    epochs = {1: [3], 2: [1, 3], "all": [1, 3]}[checkpoints]
+    total = 0
+    for epoch in epochs:
+        train, test = reference_gradients(members[0], split, epoch=epoch)
+        if normalise:
+            train, test = torch.nn.functional.normalize(train), torch.nn.functional.normalize(test)
+        total = total + 0.05 * (train @ test.T).numpy()
+    close(scores("tracin", members[:1], split, normalise=normalise, checkpoints=checkpoints)[0], total)
+
+
+def test_tracin_refuses_more_checkpoints_than_there_are(members, split):
+    with pytest.raises(ValueError, match="checkpoints: 3 asked for, the setting keeps 2"):
+        scores("tracin", members, split, checkpoints=3)
+
+
+def curvature_of(member, split, kind):
+    model = member.model()
+    if kind == "fisher":
+        train, _ = reference_gradients(member, split)
+        return train.T @ train / len(train)
+    return {"hessian": reference.hessian, "ggn": reference.gauss_newton}[kind](model, split.train_x, split.train_y)
+
+
+@pytest.mark.parametrize("damping", [1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("kind", ["fisher", "ggn", "hessian"])
+def test_influence_is_the_explicit_inverse(members, split, kind, damping):
+    expected = []
+    for member in members:
+        train, test = reference_gradients(member, split)
+        expected.append(reference.influence(curvature_of(member, split, kind), train, test, damping).numpy())
+    close(scores("influence", members, split, curvature=kind, damping=damping)[1], np.mean(expected, 0))
+
+
+def test_the_dual_and_the_primal_form_of_the_fisher_agree(split, build):
+    # 200 examples of 103 parameters take the primal form, their first 40 the dual one
+    from conftest import toy_split
+
+    many = toy_split(n=200)
+    (member,) = trained_members(many, build, 1)
+    few = Split(**{**vars(many), "train_x": many.train_x[:40], "train_y": many.train_y[:40]})
+    for data, modes in ((many, 103), (few, 40)):
+        prepared = influence.prepare(member, data)
+        assert len(prepared["values"]) <= modes
+        train, test = reference_gradients(member, data)
+        expected = reference.influence(train.T @ train / len(train), train, test, 0.01)
+        close(next(influence.score([prepared], damping=0.01)), expected)
+
+
+def test_influence_without_damping_is_the_pseudo_inverse(members, split):
+    train, test = reference_gradients(members[0], split)
+    expected = train @ torch.linalg.pinv(train.T @ train / len(train), hermitian=True) @ test.T
+    close(scores("influence", members[:1], split, damping=0.0)[0], expected, rtol=1e-2)
+
+
+def test_an_all_zero_curvature_is_refused(split, build, members):
+    flat = {name: torch.zeros_like(value) for name, value in members[0].checkpoints[3].items()}
+    flat["3.bias"] = torch.tensor([1e4, 0.0, 0.0])
+    certain = Split(**{**vars(split), "train_y": np.zeros_like(split.train_y)})
+    with pytest.raises(ValueError, match="every training gradient vanishes"):
+        influence.prepare(Trained("full-0", 0, build, {3: flat}, {}), certain)
+
+
+def test_heavily_damped_influence_ranks_like_grad_dot(members, split):
+    damped = scores("influence", members, split, damping=1e6)[-1] * 1e6
+    close(damped, scores("grad_dot", members, split)[-1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("proj_dim", [3, 6])
+def test_trak_is_the_product_of_two_means_of_explicit_projections(members, split, proj_dim):
+    described = []
+    for member in members:
+        model = member.model()
+        train, test = (
+            per_example(model, x, y, "margin")
+            for x, y in ((split.train_x, split.train_y), (split.test_x, split.test_y))
+        )
+        matrix = reference.projection(train, member.stream, proj_dim) / np.sqrt(proj_dim)
+        p = torch.softmax(model(torch.from_numpy(split.train_x).double()), -1).detach()
+        right = p[torch.arange(40), torch.from_numpy(split.train_y)]
+        described.append({"train": train.dense() @ matrix, "test": test.dense() @ matrix, "probabilities": right})
+    prepared = [trak.prepare(member, split, proj_dim=6) for member in members]  # the larger serves the smaller
+    found = list(trak.score(prepared, damping=0.1, proj_dim=proj_dim))
+    close(found[0], reference.trak(described[:1], 0.1))
+    close(found[1], reference.trak(described, 0.1))
+
+
+def test_heavily_damped_trak_ranks_like_grad_dot_on_the_same_projection(members, split):
+    (member,) = members[:1]
+    prepared = trak.prepare(member, split, proj_dim=6)
+    found = next(trak.score([prepared], damping=1e8, proj_dim=6)) * 1e8
+    products = prepared["train"] @ prepared["test"].T / 6 * prepared["residuals"][:, None]
+    close(found, products, rtol=1e-4)
+
+
+def test_trak_on_a_singular_kernel_needs_damping(members, split):
+    with pytest.raises(ValueError, match=r"damping 0.0: the kernel of 40 training examples in 64 dimensions is singular"):
+        scores("trak", members[:1], split, proj_dim=64, damping=0.0)
+    assert np.isfinite(scores("trak", members[:1], split, proj_dim=64, damping=1e-3)[0]).all()
+
+
+def test_members_have_their_own_projections_and_random_scores(members, split):
+    for method, name in ((trak, "train"), (random, "scores")):
+        given = {"proj_dim": 6} if method is trak else {}
+        first, second = (method.prepare(member, split, **given)[name] for member in members)
+        assert not np.allclose(first, second)
+
+
+@settings(deadline=None, max_examples=20)
+@given(arrays.arrays(np.float64, (4, 3), elements=st.floats(-1e3, 1e3)))
+def test_running_means_are_means_of_prefixes(values):
+    for count, mean in enumerate(running_mean(iter(values)), 1):
+        np.testing.assert_allclose(mean, values[:count].mean(0), atol=1e-9)
+
+
+# --- against retraining --------------------------------------------------------------------------------------
+
+
+def test_hessian_influence_of_a_converged_logistic_regression_predicts_leaving_one_out():
+    from attriflow.models import logistic
+    from conftest import toy_split
+
+    split, left_out = toy_split(n=2000), range(0, 2000, 70)
+    build = lambda: logistic.build((1, 4, 4), 3)  # noqa: E731
+    recipe = {
+        "optimiser": "sgd", "learning_rate": 0.3, "momentum": 0.9, "weight_decay": 0.03, "schedule": "cosine",
+        "batch_size": 2000, "epochs": 300,
+    }  # fmt: skip
+    runs = [Run("a"), *(Run("a", left_out=(index,)) for index in left_out)]
+    stacks = list(engine.train(build, split.train_x, split.train_y, runs, recipe, 0))
+    losses = np.concatenate(
+        [engine.measure(build, stack.weights[300], split.test_x, split.test_y)["loss"] for stack in stacks]
+    )
+    member = Trained("a", 0, build, {300: stacks[0].state(0, 300)}, {300: 0.0})
+    # the L2 penalty of the recipe is the curvature's damping; without the example the loss is the mean of the others,
+    # so what leaves the mean is its gradient minus the mean gradient, which the penalty balances
+    found = scores("influence", [member], split, curvature="hessian", damping=0.03)[0]
+    found = (found - found.mean(0))[left_out]
+    change = losses[1:] - losses[0]
+    assert min(np.corrcoef(found[:, test], change[:, test])[0, 1] for test in range(7)) > 0.99
+    # and in size
+    assert 0.95 < np.sum(found * change) / np.sum(found * found) * 1999 < 1.05
+
+
+def test_positive_scores_are_helpful(members, split):
+    """Of every method but random: a copy of the test example among the training examples helps it."""
+    copied = Split(**{
+        **vars(split),
+        "train_x": np.concatenate([split.train_x, split.test_x]),
+        "train_y": np.concatenate([split.train_y, split.test_y]),
+    })  # fmt: skip
+    for method in METHODS:
+        if method != "random":
+            found = scores(method, members, copied, proj_dim=64)[-1]
+            assert (np.diag(found[40:]) > 0).all(), method
+            assert np.mean(np.diag(found[40:]) > np.median(found, axis=0)) == 1, method
+
+
+def test_grad_dot_and_tracin_agree_at_the_last_checkpoint(members, split):
+    one = list(tracin.score([tracin.prepare(members[0], split)], checkpoints=1))[0] / 0.05
+    close(one, next(grad_dot.score([grad_dot.prepare(members[0], split)])), rtol=1e-5)

@@ -1,0 +1,69 @@
+"""Copy a study's summary and figures to docs/results/<study>/, with what they were made by."""
+
+import datetime
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, "src")
+
+from attriflow import specs
+from attriflow.study import names, plan_of
+
+ROOT = Path()
+
+
+def main(study: str):
+    if study not in names(ROOT):
+        sys.exit(f"unknown study '{study}'; known: {names(ROOT)}")
+    plan = plan_of(ROOT, study)
+    stale = [job.stem for job in plan.jobs.values() if not specs.up_to_date(job)]
+    if stale:
+        sys.exit(f"{len(stale)} jobs are not up to date ({stale[0]}, ...): run `make study NAME={study}` first")
+    target = Path("docs/results", study)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    shutil.copy(Path("results/evaluation", study, "summary.csv"), target)
+    for figure in plan.room("figures"):
+        shutil.copy(figure.path("png"), target)
+    (target / "made_by.txt").write_text(made_by(study, plan))
+    print(f"published {sorted(path.name for path in target.iterdir())} in {target}")
+
+
+def made_by(study: str, plan) -> str:
+    """Command, hardware, date, commit and the cost of every job added up."""
+    costs = [provenance_cost(job) for job in plan.jobs.values()]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "--", "src", "workflow", "studies", "config.yaml"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"command: make study NAME={study}\n"
+        f"commit: {commit}{' with uncommitted changes' if changed else ''}\n"
+        f"date: {datetime.date.today().isoformat()}\n"
+        f"hardware: {os.cpu_count()} cores {processor()}, {memory:.0f} GiB memory, Python {platform.python_version()}\n"
+        f"jobs: {len(costs)}, together {sum(each['seconds'] for each in costs) / 60:.1f} minutes on one core each; "
+        f"largest {max(each['peak_mib'] for each in costs):.0f} MiB\n"
+    )
+
+
+def provenance_cost(job) -> dict:
+    """What making a job's results cost."""
+    from attriflow import provenance
+
+    return provenance.read(Path(job.made))["cost"]
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

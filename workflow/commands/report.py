@@ -1,0 +1,34 @@
+"""Print the best point of every method of a summary, and where its files are."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+SHOWN = ["setting", "method", "ensemble_size", "LDS", "interval", "ceiling", "at", "seconds", "peak_mib"]
+MEASURED = (
+    "setting ensemble ensemble_size method truth metric output value low high ceiling seconds peak_mib rows "
+    "test_examples confidence"
+).split()
+
+
+def main(path: Path):
+    table = pd.read_csv(path)
+    table = table[(table.metric == "lds") & (table.output == "loss")]
+    best = table.loc[table.groupby(["setting", "method", "ensemble", "ensemble_size"]).value.idxmax()]
+    hyperparameters = [name for name in table.columns if name not in MEASURED]
+    best = best.assign(
+        LDS=best.value.map("{:.3f}".format),
+        interval=[f"{low:.3f} .. {high:.3f}" for low, high in zip(best.low, best.high, strict=True)],
+        at=[
+            ", ".join(f"{name} {row[name]}" for name in hyperparameters if pd.notna(row[name]))
+            for _, row in best.iterrows()
+        ],
+    ).sort_values(["setting", "value"], ascending=[True, False])
+    print(best[SHOWN].to_string(index=False))
+    figures = Path(str(path.parent).replace("evaluation", "figures", 1))
+    print(f"\nevery measurement: {path}\nfigures: {figures}/*.png, *.pdf")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
