@@ -149,7 +149,7 @@ class Project:
 
     def planned(self, *arguments: str) -> set[str]:
         """The stems of the jobs that a run would do."""
-        text = self.snakemake("--dry-run", "--quiet", "host", *arguments)
+        text = self.snakemake(*arguments, "--dry-run", "--quiet", "host")
         outputs = [line for line in (text.stdout + text.stderr).splitlines() if line.startswith("    output: ")]
         made = [name for line in outputs for name in line.split(": ", 1)[1].split(", ") if name.endswith(".made.json")]
         return {name.removeprefix("results/").removesuffix(".made.json") for name in made}
