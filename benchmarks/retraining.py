@@ -10,6 +10,7 @@ import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def naive(dataset: Dataset, runs: list) -> float:
 def products_alone() -> float:
     """Seconds that the matrix products of all trainings would take at the speed of large ones on all threads."""
     widths = [784, 128, 64, 10]
-    products = [2 * a * b for a, b in zip(widths, widths[1:], strict=False)]
+    products = [2 * a * b for a, b in pairwise(widths)]
     # forward and weight gradient of every layer, input gradient of all but the first
     per_example = 2 * sum(products) + sum(products[1:])
     work = per_example * 2500 * RECIPE["epochs"] * MODELS

@@ -29,8 +29,8 @@ def main(names: list[str]):
         table.writerows(rows)
     for row in rows:
         print(
-            f"{row['case']}, against {row['against']}: {row['ours_seconds']:.1f} s, theirs {row['theirs_seconds']:.1f} s, "
-            f"ratio {row['ratio']:.2f} (goal {row['goal']}). {row['note']}"
+            f"{row['case']}, against {row['against']}: {row['ours_seconds']:.1f} s, "
+            f"theirs {row['theirs_seconds']:.1f} s, ratio {row['ratio']:.2f} (goal {row['goal']}). {row['note']}"
         )
 
 

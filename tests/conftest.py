@@ -74,13 +74,9 @@ def trained_members(split: Split, build, count: int) -> list[Trained]:
     runs = [Run(f"models/full-{place}") for place in range(count)]
     stacks = list(engine.train(build, split.train_x, split.train_y, runs, RECIPE, 0, checkpoints=(1,)))
     states = [
-        {epoch: stack.state(place, epoch) for epoch in (1, 3)}
-        for stack in stacks
-        for place in range(len(stack.runs))
+        {epoch: stack.state(place, epoch) for epoch in (1, 3)} for stack in stacks for place in range(len(stack.runs))
     ]
-    return [
-        Trained(f"full-{place}", 0, build, state, {1: 0.05, 3: 0.05}) for place, state in enumerate(states)
-    ]
+    return [Trained(f"full-{place}", 0, build, state, {1: 0.05, 3: 0.05}) for place, state in enumerate(states)]
 
 
 TINY = """
@@ -132,13 +128,15 @@ class Project:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Project(folder)
 
+    def environment(self) -> dict[str, str]:
+        """Ours, with the Python that runs the tests first."""
+        return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """A command in the folder, with the Python that runs the tests."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True,
-            env=os.environ | {"PATH": path} | environment, timeout=600,
-        )  # fmt: skip
+            command, cwd=self.folder, capture_output=True, text=True, env=self.environment() | environment, timeout=600
+        )
         if check and done.returncode:
             raise AssertionError(f"{command} failed:\n{done.stdout}\n{done.stderr}")
         return done

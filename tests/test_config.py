@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT, TINY
+
 from attriflow import hyperparameters, study
 from attriflow.config import ConfigError, check, merge, read
 from attriflow.registry import REQUIRED, Registry
-from conftest import ROOT, TINY
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from attriflow.data import Raw, _raw, digits, mnist, split
 
 OPTIONS = {"train": 30, "test": 10, "standardise": True, "label_noise": None}
@@ -68,7 +69,9 @@ def test_label_noise_replaces_its_share_and_keeps_the_clean_labels(raw):
 
 
 def test_more_examples_than_there_are_is_refused(raw):
-    with pytest.raises(ValueError, match=r"datasets.toy: 55 training and 10 test examples asked for; it has 60 examples"):
+    with pytest.raises(
+        ValueError, match=r"datasets.toy: 55 training and 10 test examples asked for; it has 60 examples"
+    ):
         split(raw, "toy", 0, **OPTIONS | {"train": 55})
 
 
@@ -133,7 +136,9 @@ def test_a_truncated_or_altered_mirror_file_is_refused_and_nothing_is_left(here,
 
 def test_a_file_missing_from_the_mirror_names_both_remedies(here, monkeypatch):
     monkeypatch.setenv("ATTRIFLOW_DATA_MIRROR", str(here / "mirror"))
-    with pytest.raises(ValueError, match=r"a.gz is missing. Put the official file .* there, or unset ATTRIFLOW_DATA_MIRROR"):
+    with pytest.raises(
+        ValueError, match=r"a.gz is missing. Put the official file .* there, or unset ATTRIFLOW_DATA_MIRROR"
+    ):
         _raw.fetch("toy", {"a.gz": SUM}, ())
 
 

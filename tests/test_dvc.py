@@ -80,7 +80,9 @@ def test_a_partial_pull_is_enough_to_look(clone):
     assert clone.planned() == set()
     clone.edit("config.yaml", "seed: 0", "seed: 1")
     assert clone.planned() == everything(clone) | {
-        stem for stem in clone.planned() if stem.split("/")[0] in ("data", "models", "ground_truth", "ensembles", "scores")
+        stem
+        for stem in clone.planned()
+        if stem.split("/")[0] in ("data", "models", "ground_truth", "ensembles", "scores")
     }
     assert "data/digits" in clone.planned()
 
@@ -170,6 +172,7 @@ def test_recording_refuses_an_altered_result(clone):
 
 def test_every_room_has_a_stage_that_waits_for_what_its_jobs_read():
     import yaml
+
     from attriflow.registry import ROOMS
     from attriflow.study import plan_of
 

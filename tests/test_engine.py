@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import reference
 import torch
-from attriflow import engine
-from attriflow.engine import functional, layers
-from attriflow.models import mlp
-from attriflow.runs import Run
 from conftest import RECIPE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+
+from attriflow import engine
+from attriflow.engine import functional, layers
+from attriflow.models import mlp
+from attriflow.runs import Run
 
 RUNS = [
     *(Run(f"subsets/{place}/0", subset=f"subsets/subset/{place}", fraction=0.5) for place in range(5)),
@@ -43,7 +44,9 @@ def trained(build, split, runs=RUNS, recipe=RECIPE, **options) -> torch.Tensor:
     """All final weights, (runs, p)."""
     stacks = engine.train(build, split.train_x, split.train_y, runs, recipe, 0, **options)
     finals = [stack.weights[recipe["epochs"]] for stack in stacks]
-    return torch.cat([torch.cat([each[name].reshape(len(each[name]), -1) for name in sorted(each)], 1) for each in finals])
+    return torch.cat(
+        [torch.cat([each[name].reshape(len(each[name]), -1) for name in sorted(each)], 1) for each in finals]
+    )
 
 
 def one_by_one(build, split, recipe=RECIPE) -> torch.Tensor:
@@ -116,9 +119,7 @@ def test_leaving_out_an_example_is_as_if_it_were_not_there(split):
 
 
 def test_checkpoints_are_what_shorter_training_gives(split):
-    (long,) = engine.train(
-        WITH_DROPOUT, split.train_x, split.train_y, RUNS[:1], RECIPE, 0, checkpoints=(1, 2)
-    )
+    (long,) = engine.train(WITH_DROPOUT, split.train_x, split.train_y, RUNS[:1], RECIPE, 0, checkpoints=(1, 2))
     (short,) = engine.train(WITH_DROPOUT, split.train_x, split.train_y, RUNS[:1], RECIPE | {"epochs": 2}, 0)
     assert sorted(long.weights) == [1, 2, 3]
     for name, value in short.weights[2].items():
@@ -126,16 +127,16 @@ def test_checkpoints_are_what_shorter_training_gives(split):
 
 
 def test_training_lowers_the_loss(split):
-    (stack,) = engine.train(
-        WITH_DROPOUT, split.train_x, split.train_y, [Run("a")], RECIPE | {"epochs": 20}, 0
-    )
+    (stack,) = engine.train(WITH_DROPOUT, split.train_x, split.train_y, [Run("a")], RECIPE | {"epochs": 20}, 0)
     assert stack.losses.shape == (1, 20)
     assert stack.losses[0, -1] < 0.5 * stack.losses[0, 0]
 
 
 def test_a_divergence_names_run_epoch_and_step(split):
     recipe = RECIPE | {"learning_rate": 1e30}
-    with pytest.raises(engine.Diverged, match=r"training loo/0 without \[3\]: the loss is (nan|inf) at epoch 1, step [12]"):
+    with pytest.raises(
+        engine.Diverged, match=r"training loo/0 without \[3\]: the loss is (nan|inf) at epoch 1, step [12]"
+    ):
         trained(WITH_DROPOUT, split, [RUNS[6]], recipe)
 
 
@@ -161,13 +162,13 @@ def test_outputs_are_measured_in_float64_and_agree_with_the_formulas(split, buil
 
 def test_batch_normalisation_in_training_is_refused(split):
     build = lambda: nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 3))  # noqa: E731
-    with pytest.raises(ValueError, match="layer '1' is batch normalisation"):
+    with pytest.raises(ValueError, match=r"layer '1' is batch normalisation"):
         trained(build, split)
 
 
 def test_other_randomness_than_dropout_is_refused(split):
     build = lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.AlphaDropout(0.5), nn.Linear(4, 3))  # noqa: E731
-    with pytest.raises(ValueError, match="random numbers other than by nn.Dropout"):
+    with pytest.raises(ValueError, match=r"random numbers other than by nn.Dropout"):
         trained(build, split)
 
 
@@ -180,7 +181,7 @@ def test_a_dropout_layer_used_twice_is_refused(split):
         def forward(self, x):
             return self.head(self.drop(self.drop(x.flatten(1))))
 
-    with pytest.raises(ValueError, match="'drop' is used twice"):
+    with pytest.raises(ValueError, match=r"'drop' is used twice"):
         trained(Twice, split)
 
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
 from attriflow.evaluation import _correlation, disjoint, lds, leave_one_out
 from attriflow.evaluation._correlation import Correlations, Resamples, ceiling
 from attriflow.registry import Registry
 from attriflow.runs import Run
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 OPTIONS = {"seed": 0, "resamples": 200, "confidence": 0.95}
 
@@ -57,9 +58,7 @@ def test_leave_one_out_is_the_mean_pearson_correlation():
     # tiny changes: what is left of nearly equal losses
     changes = 1e-9 * (scores[left_out][:, None] + random.standard_normal((4, 2, 5)))
     truth = {"left_out": left_out, "loss": changes, "margin": -changes}
-    expected = np.mean(
-        [stats.pearsonr(scores[left_out][:, t], changes.mean(1)[:, t]).statistic for t in range(5)]
-    )
+    expected = np.mean([stats.pearsonr(scores[left_out][:, t], changes.mean(1)[:, t]).statistic for t in range(5)])
     found = rows(leave_one_out, scores, truth)
     assert found["loss"]["value"] == pytest.approx(expected, abs=1e-5)
     assert found["margin"]["value"] == pytest.approx(expected, abs=1e-5)

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import reference
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
 from attriflow import curvature
 from attriflow.gradients import Factors, Gradients, Rows, factored_layers, per_example
 from attriflow.projection import project
 from attriflow.streams import stream
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import nn
 
 
 class Mixed(nn.Module):
@@ -149,7 +150,7 @@ def test_a_model_with_a_nonlinear_output_is_not_taken_for_a_linear_one(split):
 def test_a_model_too_large_for_an_exact_hessian_is_refused(split):
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 600), nn.Linear(600, 3)).double()
     gradients = per_example(model, split.train_x, split.train_y, "loss")
-    with pytest.raises(ValueError, match="12003 parameters; an exact Hessian .* up to 10000; use curvature 'fisher'"):
+    with pytest.raises(ValueError, match=r"12003 parameters; an exact Hessian .* up to 10000; use curvature 'fisher'"):
         curvature.hessian(model, split.train_x, split.train_y, gradients)
 
 

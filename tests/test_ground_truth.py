@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from attriflow.ground_truth import leave_one_out, subsets
 from attriflow.runs import Run
 

@@ -4,10 +4,11 @@ import errno
 
 import numpy as np
 import pytest
-from attriflow import io, provenance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+
+from attriflow import io, provenance
 
 
 @settings(deadline=None, max_examples=50)
@@ -59,7 +60,7 @@ def test_a_truncated_file_of_arrays_is_refused_by_name(tmp_path, keep):
 
 def test_python_objects_in_a_file_of_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="'x.npy' holds Python objects"):
+    with pytest.raises(ValueError, match=r"'x.npy' holds Python objects"):
         io.load_arrays(tmp_path / "a.npz")
 
 
@@ -71,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
         yield "x", np.zeros(3)
         raise RuntimeError("half way")
 
-    with pytest.raises(RuntimeError, match="half way"):
+    with pytest.raises(RuntimeError, match=r"half way"):
         io.save_arrays(path, broken())
     assert io.load_arrays(path)["x"].tolist() == [1] * 3
     assert [each.name for each in tmp_path.iterdir()] == ["a.npz"]
@@ -104,7 +105,7 @@ def test_a_result_made_from_the_expected_spec_passes(made):
 
 
 def test_a_result_made_from_another_spec_is_refused(made):
-    with pytest.raises(ValueError, match="x.npz was made from another spec than this job was planned with"):
+    with pytest.raises(ValueError, match=r"x.npz was made from another spec than this job was planned with"):
         provenance.verify("x.npz", "x.made.json", provenance.digest(made | {"settings": {"a": 2}}))
 
 
@@ -120,5 +121,5 @@ def test_a_flipped_bit_is_refused(made, tmp_path):
 def test_a_result_that_says_nothing_of_itself_is_refused(made, tmp_path, content):
     path = tmp_path / "x.made.json"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(ValueError, match="x.made.json is missing or unreadable"):
+    with pytest.raises(ValueError, match=r"x.made.json is missing or unreadable"):
         provenance.verify("x.npz", "x.made.json", provenance.digest(made))

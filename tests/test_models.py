@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from attriflow.io import save_weights
 from attriflow.models import Trained, builder, load_trained
 from attriflow.registry import Registry
@@ -37,7 +38,9 @@ def test_an_epoch_that_was_not_kept_is_refused(members):
 def test_weights_of_another_architecture_are_refused_by_name(members, split):
     other = builder(Registry(), {"kind": "mlp", "hidden": [6], "dropout": 0.0}, split.shape, 3)
     stranger = Trained("full-0", 0, other, members[0].checkpoints, {})
-    with pytest.raises(ValueError, match=r"checkpoint full-0 is of another architecture: 1.bias: \(5,\), expected \(6,\)"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint full-0 is of another architecture: 1.bias: \(5,\), expected \(6,\)"
+    ):
         stranger.model()
 
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -82,7 +81,11 @@ def test_editing_a_helper_runs_the_methods_that_import_it(project):
 
 def test_editing_comments_docstrings_and_layout_runs_nothing(project):
     project.edit("src/attriflow/engine/__init__.py", '"""The batched', '"""An even better batched')
-    project.edit("src/attriflow/scores/trak.py", "    model = member.model(epoch)\n", "    # why\n\n    model = member.model(epoch)\n")
+    project.edit(
+        "src/attriflow/scores/trak.py",
+        "    model = member.model(epoch)\n",
+        "    # why\n\n    model = member.model(epoch)\n",
+    )
     assert project.planned() == set()
 
 
@@ -137,7 +140,9 @@ def test_a_reverted_edit_runs_nothing(project):
 def test_touching_sources_and_results_runs_nothing(project):
     for path in [*project.folder.rglob("*.py"), *project.folder.rglob("*.yaml"), project.folder / "Snakefile"]:
         os.utime(path)
-    for path in sorted((project.folder / "results").rglob("*"), key=lambda path: hashlib.md5(path.name.encode()).digest()):
+    for path in sorted(
+        (project.folder / "results").rglob("*"), key=lambda path: hashlib.md5(path.name.encode()).digest()
+    ):
         os.utime(path)
     assert project.planned() == set()
 
@@ -321,11 +326,14 @@ def test_a_failed_jobs_message_names_the_log_and_the_cause(project):
 
 def test_a_run_killed_during_retraining_resumes_and_ends_with_the_same_numbers(finished, tmp_path):
     project = Project.create(tmp_path / "killed")
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
     running = subprocess.Popen(
-        ("snakemake", "--cores", "1", "ground_truth"), cwd=project.folder, env=os.environ | {"PATH": path}, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        ("snakemake", "--cores", "1", "ground_truth"),
+        cwd=project.folder,
+        env=project.environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     blocks = project.folder / "results/ground_truth/digits_mlp/subsets"
     deadline = time.monotonic() + 120
     while len(finished_blocks := list(blocks.glob("*.made.json"))) < 2 and time.monotonic() < deadline:

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 import reference
 import torch
+from conftest import trained_members
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
 from attriflow import engine
 from attriflow.data import Split
 from attriflow.gradients import per_example
@@ -11,10 +16,6 @@ from attriflow.models import Trained
 from attriflow.registry import REQUIRED, Registry
 from attriflow.runs import Run
 from attriflow.scores import grad_cos, grad_dot, influence, random, running_mean, tracin, trak
-from conftest import trained_members
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 REGISTRY = Registry()
 VALUES = {"damping": 0.1, "proj_dim": 6}  # of hyperparameters without a default
@@ -23,7 +24,9 @@ VALUES = {"damping": 0.1, "proj_dim": 6}  # of hyperparameters without a default
 def options(method: str, function: str, **given) -> dict:
     found = {}
     for name, hyperparameter in REGISTRY.hyperparameters("scores", method, function).items():
-        found[name] = given.get(name, VALUES.get(name) if hyperparameter.default is REQUIRED else hyperparameter.default)
+        found[name] = given.get(
+            name, VALUES.get(name) if hyperparameter.default is REQUIRED else hyperparameter.default
+        )
     return found
 
 
@@ -206,7 +209,9 @@ def test_heavily_damped_trak_ranks_like_grad_dot_on_the_same_projection(members,
 
 
 def test_trak_on_a_singular_kernel_needs_damping(members, split):
-    with pytest.raises(ValueError, match=r"damping 0.0: the kernel of 40 training examples in 64 dimensions is singular"):
+    with pytest.raises(
+        ValueError, match=r"damping 0.0: the kernel of 40 training examples in 64 dimensions is singular"
+    ):
         scores("trak", members[:1], split, proj_dim=64, damping=0.0)
     assert np.isfinite(scores("trak", members[:1], split, proj_dim=64, damping=1e-3)[0]).all()
 
@@ -229,8 +234,9 @@ def test_running_means_are_means_of_prefixes(values):
 
 
 def test_hessian_influence_of_a_converged_logistic_regression_predicts_leaving_one_out():
-    from attriflow.models import logistic
     from conftest import toy_split
+
+    from attriflow.models import logistic
 
     split, left_out = toy_split(n=2000), range(0, 2000, 70)
     build = lambda: logistic.build((1, 4, 4), 3)  # noqa: E731
@@ -269,5 +275,5 @@ def test_positive_scores_are_helpful(members, split):
 
 
 def test_grad_dot_and_tracin_agree_at_the_last_checkpoint(members, split):
-    one = list(tracin.score([tracin.prepare(members[0], split)], checkpoints=1))[0] / 0.05
+    one = next(tracin.score([tracin.prepare(members[0], split)], checkpoints=1)) / 0.05
     close(one, next(grad_dot.score([grad_dot.prepare(members[0], split)])), rtol=1e-5)

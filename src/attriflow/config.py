@@ -231,7 +231,8 @@ def _size_errors(where: str, dataset: dict, constants: dict):
     if "EXAMPLES" in constants:  # one pool for both
         wanted, there = dataset["train"] + dataset["test"], constants["EXAMPLES"]
         if wanted > there:
-            yield f"{where}: {dataset['train']} training and {dataset['test']} test examples are more than the {there} there are"
+            asked = f"{dataset['train']} training and {dataset['test']} test examples"
+            yield f"{where}: {asked} are more than the {there} there are"
         return
     for key, constant in (("train", "TRAIN_EXAMPLES"), ("test", "TEST_EXAMPLES")):
         if dataset[key] > constants.get(constant, dataset[key]):

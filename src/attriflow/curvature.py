@@ -70,7 +70,9 @@ def _blockwise_gauss_newton(model: nn.Module, x: Tensor, gradients: Gradients) -
     for c in range(p.shape[1]):
         # column c of R = diag(sqrt p) - p sqrt(p)ᵀ, for which R Rᵀ = diag(p) - p pᵀ
         root = p[:, c, None].sqrt() * (torch.eye(p.shape[1], dtype=p.dtype)[c] - p)
-        columns.append(per_example(model, x.numpy(), np.arange(len(x)), lambda z, rows, root=root: (z * root[rows]).sum(-1)))
+        columns.append(
+            per_example(model, x.numpy(), np.arange(len(x)), lambda z, rows, root=root: (z * root[rows]).sum(-1))
+        )
     starts = np.cumsum([0, *(part.size for part in gradients.parts)])
     matrix = torch.empty(gradients.size, gradients.size, dtype=p.dtype)
     for first, left in enumerate(gradients.parts):
@@ -124,8 +126,7 @@ def _matrix(product, state: dict[str, Tensor], order: Tensor, chunk: int) -> Ten
         basis[torch.arange(rows), torch.arange(start, start + rows)] = 1
         pieces = basis.split(sizes, 1)
         tangents = {
-            name: piece.reshape(rows, *value.shape)
-            for (name, value), piece in zip(state.items(), pieces, strict=True)
+            name: piece.reshape(rows, *value.shape) for (name, value), piece in zip(state.items(), pieces, strict=True)
         }
         found = vmap(product)(tangents)
         matrix[start : start + rows] = torch.cat([found[name].flatten(1) for name in state], 1)

@@ -96,9 +96,7 @@ def _without_docstrings(module: ast.Module) -> ast.Module:
     def bare(body: list) -> list:
         first = body[0] if body else None
         is_text = (
-            isinstance(first, ast.Expr)
-            and isinstance(first.value, ast.Constant)
-            and isinstance(first.value.value, str)
+            isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
         )
         return body[1:] if is_text else body
 

@@ -136,7 +136,12 @@ class Gradients:
 
 
 def per_example(
-    model: nn.Module, x: np.ndarray, y: np.ndarray, output: str | Callable[[Tensor, Tensor], Tensor], *, batch: int = 500
+    model: nn.Module,
+    x: np.ndarray,
+    y: np.ndarray,
+    output: str | Callable[[Tensor, Tensor], Tensor],
+    *,
+    batch: int = 500,
 ) -> Gradients:
     """Gradients of a measured output ('loss', 'margin' or a function of logits and labels) at every example.
 

@@ -234,7 +234,8 @@ class Plan:
 
     def _evaluation(self, scores: Job, ensembled: Job, truths: list[Job]) -> Job:
         metrics = {
-            metric: self.registry.constants("evaluation", metric)["TRUTH"] for metric in self.registry.kinds("evaluation")
+            metric: self.registry.constants("evaluation", metric)["TRUTH"]
+            for metric in self.registry.kinds("evaluation")
         }
         copied = ("setting", "ensemble", "method", "costly", "cheap", "sizes")
         settings = {key: scores.settings[key] for key in copied}
@@ -328,4 +329,3 @@ class Grid:
 
 def _product(grid: dict[str, list]) -> list[dict]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-

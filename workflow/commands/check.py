@@ -1,5 +1,6 @@
 """Check the config and every study against the schema, the schema itself, and the list of assumptions in the docs."""
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -59,20 +60,27 @@ def study_problems():
 
 
 def assumption_problems():
-    """Every ASSUME tag of the code stands in the docs, word for word."""
-    listed = " ".join(ASSUMPTIONS.read_text().split())
-    for path in sorted([*Path("src").rglob("*.py"), *Path("workflow").rglob("*.py")]):
+    """The ASSUME tags of the code and the list in the docs are the same, word for word."""
+    tagged = dict(assumptions())
+    text = ASSUMPTIONS.read_text().split("\n## Assumptions\n")[1]
+    listed = {" ".join(item.split()) for item in re.findall(r"^- (.*?)(?=^- |\Z)", text, re.DOTALL | re.MULTILINE)}
+    for words, where in tagged.items():
+        if words not in listed:
+            yield f"{where}: this assumption is not listed in {ASSUMPTIONS}: {words}"
+    for words in listed - tagged.keys():
+        yield f"{ASSUMPTIONS}: no code has this assumption: {words}"
+
+
+def assumptions():
+    """Every ASSUME tag of the package and the scripts, with the comment lines that follow it, and where it is."""
+    for path in sorted([*Path("src").rglob("*.py"), *Path("workflow/scripts").rglob("*.py")]):
         lines = path.read_text().splitlines()
         for place, line in enumerate(lines):
             if found := re.search(r"# ASSUME: (.*)", line):
-                words = found[1]
-                for following in lines[place + 1 :]:
-                    more = re.fullmatch(r"\s*# (.*)", following)
-                    if more is None:
-                        break
-                    words += " " + more[1]
-                if words not in listed:
-                    yield f"{path}:{place + 1}: this assumption is not listed in {ASSUMPTIONS}: {words}"
+                more = itertools.takewhile(
+                    lambda each: each, (re.fullmatch(r"\s*# (.*)", x) for x in lines[place + 1 :])
+                )
+                yield " ".join([found[1], *(each[1] for each in more)]), f"{path}:{place + 1}"
 
 
 if __name__ == "__main__":

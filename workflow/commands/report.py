@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pandas as pd
 
+sys.path.insert(0, "src")
+
+from attriflow import summary
+
 SHOWN = ["setting", "method", "ensemble_size", "LDS", "interval", "ceiling", "at", "seconds", "peak_mib"]
-MEASURED = (
-    "setting ensemble ensemble_size method truth metric output value low high ceiling seconds peak_mib rows "
-    "test_examples confidence"
-).split()
 
 
 def main(path: Path):
-    table = pd.read_csv(path)
-    table = table[(table.metric == "lds") & (table.output == "loss")]
-    best = table.loc[table.groupby(["setting", "method", "ensemble", "ensemble_size"]).value.idxmax()]
-    hyperparameters = [name for name in table.columns if name not in MEASURED]
+    table = summary.lds_of_loss(pd.read_csv(path))
+    best = summary.best(table, ["setting", "method", "ensemble", "ensemble_size"])
+    hyperparameters = summary.hyperparameters(table)
     best = best.assign(
         LDS=best.value.map("{:.3f}".format),
         interval=[f"{low:.3f} .. {high:.3f}" for low, high in zip(best.low, best.high, strict=True)],

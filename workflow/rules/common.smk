@@ -1,4 +1,4 @@
-# What every rule shares: the checked config, the plan, and a spec per job (docs/reruns.md).
+# Shared by all rules: the checked config, the plan, and a spec per job (docs/reruns.md).
 import os
 import shlex
 import sys
@@ -16,11 +16,13 @@ except ConfigError as error:
 if workflow.is_main_process:
     specs.write(plan)
 
-SCRIPTS = f"{workflow.basedir}/workflow/scripts"
-
-# Jobs find our package, and the Python that runs this workflow; under conda, the environment's Python comes first.
-os.environ["PATH"] = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
-shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; ")
+# Jobs find the Python that runs this workflow (under conda the environment's comes first), our package and our scripts.
+python = os.path.dirname(sys.executable)
+os.environ.update(PATH=os.pathsep.join([python, os.getenv("PATH", "")]))
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; "
+    f"SCRIPTS={shlex.quote(workflow.basedir)}/workflow/scripts; "
+)
 
 
 wildcard_constraints:

@@ -21,4 +21,4 @@ rule dataset:
         mem_mb=2000,
         runtime=30,
     shell:
-        "python {SCRIPTS}/dataset.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/dataset.py" {input.spec:q} --threads {threads}'

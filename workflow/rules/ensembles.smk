@@ -21,4 +21,4 @@ rule ensemble:
         mem_mb=1000,
         runtime=30,
     shell:
-        "python {SCRIPTS}/ensemble.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/ensemble.py" {input.spec:q} --threads {threads}'

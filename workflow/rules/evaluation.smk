@@ -21,7 +21,7 @@ rule evaluate:
         mem_mb=2000,
         runtime=60,
     shell:
-        "python {SCRIPTS}/evaluate.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/evaluate.py" {input.spec:q} --threads {threads}'
 
 
 rule summarise:
@@ -40,7 +40,7 @@ rule summarise:
         mem_mb=1000,
         runtime=30,
     shell:
-        "python {SCRIPTS}/summarise.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/summarise.py" {input.spec:q} --threads {threads}'
 
 
 rule extremes:
@@ -59,4 +59,4 @@ rule extremes:
         mem_mb=2000,
         runtime=30,
     shell:
-        "python {SCRIPTS}/extremes.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/extremes.py" {input.spec:q} --threads {threads}'

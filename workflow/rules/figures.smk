@@ -22,4 +22,4 @@ rule draw:
         mem_mb=1000,
         runtime=30,
     shell:
-        "python {SCRIPTS}/draw.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/draw.py" {input.spec:q} --threads {threads}'

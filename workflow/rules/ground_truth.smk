@@ -21,7 +21,7 @@ rule retrain:
         mem_mb=2000,
         runtime=240,
     shell:
-        "python {SCRIPTS}/retrain.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/retrain.py" {input.spec:q} --threads {threads}'
 
 
 rule collect:
@@ -40,4 +40,4 @@ rule collect:
         mem_mb=2000,
         runtime=30,
     shell:
-        "python {SCRIPTS}/collect.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/collect.py" {input.spec:q} --threads {threads}'

@@ -22,4 +22,4 @@ rule train:
         mem_mb=2000,
         runtime=120,
     shell:
-        "python {SCRIPTS}/train.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/train.py" {input.spec:q} --threads {threads}'

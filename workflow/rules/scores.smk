@@ -21,7 +21,7 @@ rule prepare:
         mem_mb=4000,
         runtime=240,
     shell:
-        "python {SCRIPTS}/prepare.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/prepare.py" {input.spec:q} --threads {threads}'
 
 
 rule score:
@@ -40,4 +40,4 @@ rule score:
         mem_mb=4000,
         runtime=120,
     shell:
-        "python {SCRIPTS}/score.py {input.spec:q} --threads {threads}"
+        'python "$SCRIPTS/score.py" {input.spec:q} --threads {threads}'

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+
 from attriflow.io import load_arrays, save_arrays
 from attriflow.job import Job, run
 from attriflow.runs import Run

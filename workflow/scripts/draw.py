@@ -1,6 +1,7 @@
 """Draw one figure, as PDF and PNG."""
 
 import pandas as pd
+
 from attriflow.figures import save
 from attriflow.io import load_arrays
 from attriflow.job import Job, run

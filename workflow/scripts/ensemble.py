@@ -5,9 +5,7 @@ from attriflow.job import Job, run
 
 
 def main(job: Job):
-    members = zip(
-        job.settings["members"], job.inputs("model"), job.inputs("metrics"), job.costs("model"), strict=True
-    )
+    members = zip(job.settings["members"], job.inputs("model"), job.inputs("metrics"), job.costs("model"), strict=True)
     described = [
         member
         | {

@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+
 from attriflow.evaluation import disjoint
 from attriflow.hyperparameters import point_name
 from attriflow.io import load_arrays, load_json, save_table

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+
 from attriflow.data import load_split
 from attriflow.extremes import extremes
 from attriflow.io import load_arrays, save_arrays

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+
 from attriflow.data import load_split
 from attriflow.io import save_arrays
 from attriflow.job import Job, run

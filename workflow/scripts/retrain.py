@@ -1,6 +1,7 @@
 """Train one block of ground-truth models and measure them on the test examples."""
 
 import numpy as np
+
 from attriflow import engine
 from attriflow.data import load_split
 from attriflow.io import save_arrays
@@ -19,7 +20,9 @@ def main(job: Job):
         build, split.train_x, split.train_y, runs, settings["recipe"], job.seed, threads=job.threads, progress=progress
     )
     measured = [engine.measure(build, stack.weights[epochs], split.test_x, split.test_y) for stack in stacks]
-    save_arrays(job.outputs["outputs"], {name: np.concatenate([each[name] for each in measured]) for name in measured[0]})
+    save_arrays(
+        job.outputs["outputs"], {name: np.concatenate([each[name] for each in measured]) for name in measured[0]}
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+
 from attriflow.hyperparameters import point_name
 from attriflow.io import load_arrays, load_json, save_arrays
 from attriflow.job import Job, cost, run

@@ -87,6 +87,8 @@ def split(
         test_index = stream(seed, "data", name, "test").permutation(len(raw.test_x))[:test]
     train_x = raw.x[train_index]
     test_x, test_y = (raw.x, raw.y) if shared else (raw.test_x, raw.test_y)
+    # ASSUME: papers do not say how inputs are scaled; all pixels are shifted and divided by one mean and one deviation
+    # of the training inputs.
     mean, std = (train_x.mean(dtype=np.float64), train_x.std(dtype=np.float64)) if standardise else (0.0, 1.0)
     if std == 0:
         raise ValueError(f"datasets.{name}: every training input has the value {mean}; nothing to standardise")
@@ -118,9 +120,10 @@ def _with_noise(labels: np.ndarray, noise: dict | None, name: str) -> np.ndarray
         return labels
     random = stream(noise["seed"], "data", name, "label_noise")
     classes = labels.max() + 1
+    # ASSUME: a noisy label is always a wrong one: another class, each equally likely, for an exact share of the
+    # training examples.
     chosen = random.permutation(len(labels))[: round(noise["fraction"] * len(labels))]
     shift = random.integers(1, classes, size=len(chosen))
     noisy = labels.copy()
     noisy[chosen] = (labels[chosen] + shift) % classes
     return noisy
-

@@ -153,7 +153,7 @@ def _count(run: Run, n: int) -> int:
 def _train_stack(build, x, y, runs, recipe, seed, kept, progress) -> Trainings:
     modules = [initial_weights(build, seed, run) for run in runs]
     examples = [run.examples(len(x), seed) for run in runs]
-    Stack = layers.Stack if layers.supports(modules[0]) else functional.Stack  # noqa: N806
+    Stack = layers.Stack if layers.supports(modules[0]) else functional.Stack
     stack = Stack(modules, x)
     optimiser = OPTIMISERS[recipe["optimiser"]](recipe, stack.flat.values, stack.flat.buffer)
     count, batch, epochs = len(examples[0]), recipe["batch_size"], recipe["epochs"]

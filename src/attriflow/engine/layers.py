@@ -81,9 +81,7 @@ class Stack:
         """A copy of the weights, name -> (runs, ...), as the module's state dict names them."""
         return self.flat.state()
 
-    def backward(
-        self, y: Tensor, places: Tensor, shares: Tensor | None, noise: list[Tensor], decay: float
-    ) -> Tensor:
+    def backward(self, y: Tensor, places: Tensor, shares: Tensor | None, noise: list[Tensor], decay: float) -> Tensor:
         """gradients <- decay * gradients + the gradient of each run's mean loss; returns these losses (runs,).
 
         places: rows of the examples, (runs, batch). shares: their weights, or None for 1. noise: a mask per dropout.

@@ -45,6 +45,4 @@ class Flat:
 
 
 def _views(rows: Tensor, places: dict[str, tuple[int, torch.Size]]) -> dict[str, Tensor]:
-    return {
-        name: rows[:, start : start + shape.numel()].unflatten(1, shape) for name, (start, shape) in places.items()
-    }
+    return {name: rows[:, start : start + shape.numel()].unflatten(1, shape) for name, (start, shape) in places.items()}

@@ -13,6 +13,4 @@ def members(*, count: PositiveInt = 1, fraction: Fraction | None = None) -> list
     if fraction is None:
         return [Member(f"full-{member}", Run(f"models/full-{member}")) for member in range(count)]
     names = [f"part{fraction}-{member}" for member in range(count)]
-    return [
-        Member(name, Run(f"models/{name}", subset=f"models/{name}/subset", fraction=fraction)) for name in names
-    ]
+    return [Member(name, Run(f"models/{name}", subset=f"models/{name}/subset", fraction=fraction)) for name in names]

@@ -65,6 +65,7 @@ class Correlations:
         for name, values in self.each(predictions).items():
             means = (np.concatenate(per_test[name], axis=1) * tests).sum(1) / tests.sum(1)  # (resamples,)
             # resampled rank correlations are smaller on average, by about 3 (rho - tau) / (rows + 1): centre them
+            # ASSUME: papers that give intervals resample one thing; both rows and test examples are resampled here.
             low, high = np.quantile(means, ends) + values.mean() - means.mean()
             described[name] = {"value": float(values.mean()), "low": float(low), "high": float(high)}
         return described
@@ -88,6 +89,7 @@ class Correlations:
         total = weights.sum(1, keepdims=True)
         centred = (spread - (spread * weights).sum(-1, keepdims=True) / total) * np.sqrt(weights)
         length = np.sqrt(np.square(centred).sum(-1, keepdims=True))
+        # ASSUME: a score that is constant over the subsets orders nothing and counts as correlation 0.
         return np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-5)
 
 

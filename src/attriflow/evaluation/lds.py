@@ -27,7 +27,8 @@ def evaluate(
 ) -> Iterator[dict]:
     """LDS of every scores array (n, m) against the mean over repeats of the outputs (s, r, m) of each kind.
 
-    The interval is a bootstrap over subsets and test examples, its percentiles centred on the value; the ceiling is what the repeats allow.
+    The interval is a bootstrap over subsets and test examples, its percentiles centred on the value; the ceiling is
+    what the repeats allow.
     """
     masks = np.asarray(truth["masks"], np.float32)
     s, n = masks.shape
@@ -36,6 +37,7 @@ def evaluate(
     for output in SIGNS:
         expect_finite(f"{output} of the ground truth", truth[output])
     outputs = {output: sign * np.asarray(truth[output]) for output, sign in SIGNS.items()}
+    # ASSUME: repeats of a subset are averaged before the correlation, not after it.
     measure = Correlations({output: values.mean(1) for output, values in outputs.items()}, drawn, ranks=True)
     ceilings = {output: ceiling(values, ranks=True) for output, values in outputs.items()}
     for point, array in scores:

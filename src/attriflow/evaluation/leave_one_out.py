@@ -32,10 +32,17 @@ def evaluate(
     for output in SIGNS:
         expect_finite(f"{output} of the ground truth", truth[output])
     changes = {output: sign * np.asarray(truth[output]) for output, sign in SIGNS.items()}
+    # ASSUME: the leave-one-out correlation is Pearson's, per test example, then averaged; papers use others, too.
     measure = Correlations({output: values.mean(1) for output, values in changes.items()}, drawn, ranks=False)
     ceilings = {output: ceiling(values, ranks=False) for output, values in changes.items()}
     for point, array in scores:
         expect_finite(f"scores {point}", array)
         for output, found in measure(np.asarray(array)[left_out], confidence).items():
-            row = {"point": point, "output": output, "ceiling": ceilings[output], "rows": len(left_out), "test_examples": m}
+            row = {
+                "point": point,
+                "output": output,
+                "ceiling": ceilings[output],
+                "rows": len(left_out),
+                "test_examples": m,
+            }
             yield row | found

@@ -40,17 +40,10 @@ _OTHERS = ("#56B4E9", "#882255", "#44AA99", "#117733", "#AA4499", "#332288")
 _LABELS = {"grad_dot": "Grad-Dot", "grad_cos": "Grad-Cos", "tracin": "TracIn", "trak": "TRAK"}
 _METRICS = {"lds": "LDS", "leave_one_out": "leave-one-out correlation"}
 
-# columns of the summary that are no hyperparameters
-COLUMNS = (
-    "setting ensemble ensemble_size method truth metric output value low high ceiling seconds peak_mib rows "
-    "test_examples confidence"
-).split()
-
 
 def colour(method: str) -> str:
-    """The colour of a method: its own, its family's (`influence_hessian`), or one that its name picks."""
-    family = next((name for name in _COLOURS if method == name), None)
-    return _COLOURS[family] if family else _OTHERS[sum(map(ord, method)) % len(_OTHERS)]
+    """The colour of a method: its own, or one that its name picks."""
+    return _COLOURS.get(method) or _OTHERS[sum(map(ord, method)) % len(_OTHERS)]
 
 
 def label(method: str) -> str:
@@ -63,23 +56,19 @@ def metric_label(metric: str) -> str:
     return _METRICS.get(metric, metric.replace("_", " "))
 
 
-def hyperparameters(summary: pd.DataFrame) -> list[str]:
-    """The hyperparameter columns of a summary."""
-    return [name for name in summary.columns if name not in COLUMNS]
-
-
-def best(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Of each group the row with the highest value."""
-    return table.loc[table.groupby(by, sort=False, dropna=False)["value"].idxmax()]
-
-
 def errors(table: pd.DataFrame) -> list:
     """Distances from the values to the ends of their intervals, as matplotlib's error bars take them."""
     return [(table.value - table.low).clip(lower=0), (table.high - table.value).clip(lower=0)]
 
 
-def caption(figure: Figure, text: str, width: int = 150):
-    """Words below the figure."""
+def shade(place: int, count: int) -> float:
+    """The opacity of the place-th of `count` ensemble sizes: the largest is full."""
+    return 1 if count == 1 else 0.45 + 0.55 * place / (count - 1)
+
+
+def caption(figure: Figure, text: str):
+    """Words below the figure, as wide as it is."""
+    width = int(19 * figure.get_figwidth())
     figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=7, x=0.01, ha="left", color="0.3")
 
 
@@ -93,7 +82,11 @@ def counts(table: pd.DataFrame) -> str:
 
 
 def draw_ceiling(axes: Axes, table: pd.DataFrame):
-    """The noise ceiling as a dashed line, where repeats give one."""
+    """The noise ceiling as a dashed line with its name, where repeats give one."""
     values = table.ceiling.dropna()
     if len(values):
-        axes.axhline(values.iloc[0], color="0.4", linestyle="--", linewidth=0.8, label="noise ceiling")
+        axes.axhline(values.iloc[0], color="0.4", linestyle="--", linewidth=0.8)
+        axes.annotate(
+            f"noise ceiling {values.iloc[0]:.2f}", (1, values.iloc[0]), (-2, 2), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="right", va="bottom", fontsize=5.5, color="0.4",
+        )  # fmt: skip

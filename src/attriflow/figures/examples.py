@@ -34,7 +34,6 @@ def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
         figure,
         f"Left: the first test images. Blue: the {count} training images whose presence lowers its loss most, by the "
         f"scores that predict retraining best ({described}). Red: those that raise it most. Index: label.",
-        width=135,
     )
     return figure
 

@@ -6,6 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
+from attriflow.summary import best, hyperparameters, lds_of_loss
+
+FEW = 4  # up to so many values stand side by side under their names; more lie on an axis
 
 
 def draw(summary: pd.DataFrame) -> Figure:
@@ -13,31 +16,30 @@ def draw(summary: pd.DataFrame) -> Figure:
 
     Every other hyperparameter stands at its best value; lines are ensemble sizes.
     """
-    table = summary[(summary.metric == "lds") & (summary.output == "loss")]
+    table = lds_of_loss(summary)
     settings = list(table.setting.unique())
     swept = [
         (method, name)
         for method in table.method.unique()
-        for name in _style.hyperparameters(table)
+        for name in hyperparameters(table)
         if table[table.method == method][name].nunique() > 1
     ]
     if not swept:
         raise ValueError("no method has a hyperparameter with several values; leave this figure out of run.figures")
     figure, panels = plt.subplots(
-        len(swept), len(settings), figsize=(3.8 * len(settings), 1.9 * len(swept)), sharey="col", squeeze=False
+        len(swept), len(settings), figsize=(3.8 * len(settings), 1.5 * len(swept) + 0.5), sharey="col", squeeze=False
     )
     for row, (method, name) in zip(panels, swept, strict=True):
         for axes, setting in zip(row, settings, strict=True):
             _panel(axes, table[(table.setting == setting) & (table.method == method)], name)
-            axes.set_xlabel(f"{name}")
         row[0].set_ylabel(f"{_style.label(method)}\nLDS")
     for axes, setting in zip(panels[0], settings, strict=True):
         axes.set_title(setting)
     _style.caption(
         figure,
         f"Linear datamodelling score of the test loss, {_style.counts(table)}. Other hyperparameters at the values "
-        f"that are best on these very subsets. Dashed: the most that retraining noise allows.",
-        width=int(58 * len(settings)),
+        f"that are best on these very subsets; e: members of the ensemble. Dashed: the most that retraining noise "
+        f"allows.",
     )
     return figure
 
@@ -46,35 +48,50 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
     if table[name].nunique() < 2:
         axes.set_axis_off()
         return
-    lines = _style.best(table, ["ensemble", "ensemble_size", name])
-    numbers = pd.to_numeric(lines[name], errors="coerce")
-    ordered = not numbers.isna().any()
-    if not ordered:
-        lines = lines.assign(**{name: lines[name].astype(str)})
+    values = table[name].dropna()
+    numbers = pd.to_numeric(values.astype(str), errors="coerce")
+    on_axis = numbers.notna().all() and values.nunique() > FEW
+    lines = best(table, ["ensemble", "ensemble_size", name])
+    if on_axis:
+        lines = lines.assign(x=pd.to_numeric(lines[name]))
+        _scale(axes, numbers)
+    else:
+        named = list(values.unique())
+        lines = lines.assign(x=[named.index(value) for value in lines[name]])
+        axes.set_xticks(range(len(named)), [_written(value) for value in named])
+        axes.margins(x=0.5 / len(named))
     groups = list(lines.groupby(["ensemble", "ensemble_size"], sort=True))
     for place, ((ensemble, size), line) in enumerate(groups):
-        line = line.assign(x=pd.to_numeric(line[name])) if ordered else line.assign(x=line[name])
         line = line.sort_values("x")
-        shade = 0.45 + 0.55 * (place + 1) / len(groups)
         axes.errorbar(
             line.x,
             line.value,
             _style.errors(line),
-            fmt="o-" if ordered else "o",
+            fmt="o-" if on_axis else "o:",
             markersize=2.5,
             linewidth=1,
-            elinewidth=0.5,
+            elinewidth=0.7,
             color=_style.colour(line.method.iloc[0]),
-            alpha=shade,
+            alpha=_style.shade(place, len(groups)),
             label=f"{ensemble}, e={size}",
         )
-    positive = numbers[numbers > 0]
-    if ordered and len(positive) and positive.max() > 20 * positive.min():
-        axes.set_xscale("symlog" if (numbers <= 0).any() else "log", **_linear_below(numbers))
     _style.draw_ceiling(axes, table)
-    axes.legend(fontsize=5.5)
+    axes.set_xlabel(name, labelpad=1)
+    if len(groups) > 1:
+        axes.legend(fontsize=5.5, loc="lower left", ncols=len(groups), borderaxespad=0, handlelength=1.2)
+        axes.margins(y=0.15)
 
 
-def _linear_below(numbers: pd.Series) -> dict:
-    """A zero on a logarithmic axis needs a linear stretch below the smallest positive value."""
-    return {"linthresh": numbers[numbers > 0].min()} if (numbers <= 0).any() else {}
+def _written(value: object) -> str:
+    """A value as the config has it (a table turns whole numbers with gaps between them into 64.0)."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _scale(axes: Axes, numbers: pd.Series):
+    """Logarithmic where the values span more than a factor 20; with a zero among them, linear below the smallest."""
+    positive = numbers[numbers > 0]
+    if len(positive) and positive.max() > 20 * positive.min():
+        if (numbers <= 0).any():
+            axes.set_xscale("symlog", linthresh=positive.min())
+        else:
+            axes.set_xscale("log")

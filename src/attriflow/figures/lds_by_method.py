@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
+from attriflow.summary import best, lds_of_loss
 
 
 def draw(summary: pd.DataFrame) -> Figure:
     """Bars of the LDS (loss) per method and ensemble size, one panel a setting, with intervals and the ceiling."""
-    table = summary[(summary.metric == "lds") & (summary.output == "loss")]
+    table = lds_of_loss(summary)
     settings = table.setting.unique()
     figure, panels = plt.subplots(1, len(settings), figsize=(4.2 * len(settings), 3.4), sharey=True, squeeze=False)
     for axes, setting in zip(panels[0], settings, strict=True):
@@ -21,25 +22,25 @@ def draw(summary: pd.DataFrame) -> Figure:
     _style.caption(
         figure,
         f"Linear datamodelling score of the test loss, {_style.counts(table)}. Each bar at the hyperparameters that "
-        f"are best on these very subsets; darker: larger ensemble. Dashed: the most that retraining noise allows.",
-        width=int(62 * len(settings)),
+        f"are best on these very subsets; e: members of the ensemble. Dashed: the most that retraining noise allows.",
     )
     return figure
 
 
 def _panel(axes: Axes, table: pd.DataFrame):
-    top = _style.best(table, ["method", "ensemble", "ensemble_size"])
+    top = best(table, ["method", "ensemble", "ensemble_size"])
     methods = top.groupby("method", sort=False).value.max().sort_values(ascending=False).index
+    width = 0.84 / top.method.value_counts().max()
     for place, method in enumerate(methods):
         bars = top[top.method == method].sort_values(["ensemble", "ensemble_size"])
-        width = 0.8 / len(bars)
-        places = place - 0.4 + width * (np.arange(len(bars)) + 0.5)
-        shades = np.linspace(0.45, 1, len(bars)) if len(bars) > 1 else [1]
-        for x, shade, (_, bar) in zip(places, shades, bars.iterrows(), strict=True):
+        places = place + width * (np.arange(len(bars)) - (len(bars) - 1) / 2)
+        for number, (x, (_, bar)) in enumerate(zip(places, bars.iterrows(), strict=True)):
+            shade = _style.shade(number, len(bars))
             axes.bar(x, bar.value, width * 0.92, color=_style.colour(method), alpha=shade)
             axes.annotate(
-                f"e={bar.ensemble_size}", (x, 0), (0, 2), textcoords="offset points", ha="center", fontsize=5.5
-            )
+                f"e={bar.ensemble_size}", (x, min(bar.low, 0)), (0, -2), textcoords="offset points",
+                ha="center", va="top", fontsize=5.5, color="0.3",
+            )  # fmt: skip
         axes.errorbar(places, bars.value, _style.errors(bars), fmt="none", ecolor="0.15", elinewidth=0.8, capsize=2)
     _style.draw_ceiling(axes, table)
     axes.axhline(0, color="0.2", linewidth=0.6)

@@ -11,14 +11,14 @@ from attriflow.runs import Run
 from attriflow.streams import stream
 
 
-def runs(
-    n: int, name: str, seed: int, *, examples: Examples, repeats: PositiveInt = 1
-) -> dict[int, list[Run]]:
+def runs(n: int, name: str, seed: int, *, examples: Examples, repeats: PositiveInt = 1) -> dict[int, list[Run]]:
     """One run on all examples and one without each of `examples` (a number of them to draw, or their indices)."""
     if isinstance(examples, int):
         examples = sorted(stream(seed, name, "examples").permutation(n)[:examples].tolist())
     if beyond := [index for index in examples if index >= n]:
         raise ValueError(f"examples: {beyond} lie beyond the {n} training examples (0 to {n - 1})")
+    # ASSUME: left out means that the example carries weight 0 in its batch, whose mean is then over the others;
+    # batches, masks and the number of steps stay those of the training on all examples.
     return {
         repeat: [Run(f"{name}/{repeat}"), *(Run(f"{name}/{repeat}", left_out=(index,)) for index in examples)]
         for repeat in range(repeats)

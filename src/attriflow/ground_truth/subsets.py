@@ -18,6 +18,7 @@ def runs(
     """
     if count < 2:
         raise ValueError(f"count: {count} subset; correlations over subsets need at least 2")
+    # ASSUME: repeats of a subset differ in initial weights, order of examples and dropout masks, all of them.
     return {
         repeat: [
             Run(f"{name}/{subset}/{repeat}", subset=f"{name}/subset/{subset}", fraction=fraction)

@@ -14,6 +14,7 @@ def build(
     layers: list[nn.Module] = [nn.Flatten()]
     width = math.prod(shape)
     for units in hidden:
+        # ASSUME: dropout follows every hidden layer and is off when gradients and outputs are taken.
         layers += [nn.Linear(width, units), nn.ReLU()] + ([nn.Dropout(dropout)] if dropout else [])
         width = units
     return nn.Sequential(*layers, nn.Linear(width, classes))

@@ -31,7 +31,8 @@ def prepare(
     r"""The spectrum of C and both gradients in its basis: values (q,), left (n, q), right (q, m).
 
     fisher: $C = G^\top G / n$ of the training-loss gradients G (n, p). Where p > n it is decomposed as
-    $K = G G^\top / n$ (n, n), which gives the same scores: $G (C + \lambda I)^{-1} T^\top = (K + \lambda I)^{-1} G T^\top$.
+    $K = G G^\top / n$ (n, n), which gives the same scores:
+    $G (C + \lambda I)^{-1} T^\top = (K + \lambda I)^{-1} G T^\top$.
     ggn, hessian: p × p, for models of up to 10,000 parameters; ValueError above.
 
     Everything is computed in float64. Modes whose eigenvalue is below q × 2⁻⁵² of the largest are rounding error and
@@ -81,6 +82,8 @@ def score(members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative) -> 
 
 
 def _solve(member: dict[str, np.ndarray], damping: float) -> np.ndarray:
+    # ASSUME: an indefinite Hessian is taken by the absolute values of its eigenvalues; Koh and Liang add a damping that
+    # makes it positive and leave its size open.
     inverse = (1 / (np.abs(member["values"]) + damping)).astype(np.float32)
     left, right = torch.from_numpy(np.asarray(member["left"])), torch.from_numpy(np.asarray(member["right"]))
     return (left @ (torch.from_numpy(inverse)[:, None] * right)).numpy()

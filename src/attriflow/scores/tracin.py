@@ -48,6 +48,8 @@ def _tracin(member: dict[str, np.ndarray], normalise: bool, checkpoints: int | s
     if used > kept:
         raise ValueError(f"checkpoints: {used} asked for, the setting keeps {kept}")
     total = 0.0
+    # ASSUME: the learning rate of a checkpoint is that of the last step before it, whatever lies between two
+    # checkpoints.
     for place in range(kept - used, kept):
         weighted = member["products"][place] * member["rates"][place]
         if normalise:

@@ -67,6 +67,8 @@ def score(
 
 def _kernel(member: dict[str, np.ndarray], damping: float, k: int) -> np.ndarray:
     train, test, kernel = (torch.from_numpy(np.asarray(member[name])) for name in ("train", "test", "kernel"))
+    # ASSUME: papers that sweep a damping of TRAK do not all say where it enters; it is added to the mean kernel of
+    # unit-variance projections divided by k.
     damped = kernel[:k, :k] / k + damping * torch.eye(k, dtype=torch.float64)
     factor, failed = torch.linalg.cholesky_ex(damped)
     if failed:

@@ -1,0 +1,27 @@
+"""The tidy summary of a study: a row per setting, ensemble, method, hyperparameter point, truth, metric and output."""
+
+import pandas as pd
+
+_NAMES = ["setting", "ensemble", "ensemble_size", "method"]
+_MEASURED = ["truth", "metric", "output", "value", "low", "high", "ceiling", "seconds", "peak_mib"]
+_COUNTS = ["rows", "test_examples", "confidence"]
+
+
+def hyperparameters(table: pd.DataFrame) -> list[str]:
+    """The columns that are hyperparameters."""
+    return [name for name in table.columns if name not in _NAMES + _MEASURED + _COUNTS]
+
+
+def arranged(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns in their order: names, hyperparameters, measurements, counts."""
+    return table[[*_NAMES, *hyperparameters(table), *_MEASURED, *_COUNTS]]
+
+
+def lds_of_loss(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the field's usual measure: the linear datamodelling score of the test loss."""
+    return table[(table.metric == "lds") & (table.output == "loss")]
+
+
+def best(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Of each group the row with the highest value."""
+    return table.loc[table.groupby(by, sort=False, dropna=False)["value"].idxmax()]
