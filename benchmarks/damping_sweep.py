@@ -63,11 +63,14 @@ def sweep_seconds(folder: Path, count: int) -> float:
         "run": {"settings": ["bench_mlp"], "methods": ["influence"]},
     }
     (here / "bench.yaml").write_text(yaml.safe_dump(config))
-    subprocess.run(
+    done = subprocess.run(
         ["snakemake", "--snakefile", ROOT / "Snakefile", "--directory", here, "--configfile", here / "bench.yaml",
-         "--cores", "2", "--quiet", "all", "--", "scores"],
-        check=True, env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+         "--cores", "2", "--quiet", "rules", "reason", "--", "scores"],
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True, text=True,
     )  # fmt: skip
+    if done.returncode:
+        sys.exit(done.stderr)
     jobs = here / "results/scores/bench_mlp/independent/influence"
     costs = [json.loads(path.read_text())["cost"]["seconds"] for path in jobs.rglob("*.made.json")]
     assert len(costs) == 2, "one job prepares, one scores"

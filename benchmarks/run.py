@@ -22,16 +22,19 @@ def main(names: list[str]):
     unknown = sorted(set(names) - set(CASES))
     if unknown:
         sys.exit(f"unknown case {unknown}; known: {sorted(CASES)}")
-    rows = [row for name in names or CASES for row in CASES[name]()]
+    rows = []
+    for name in names or CASES:
+        for row in CASES[name]():
+            rows.append(row)
+            print(
+                f"{row['case']}, against {row['against']}: {row['ours_seconds']:.1f} s, "
+                f"theirs {row['theirs_seconds']:.1f} s, ratio {row['ratio']:.2f} (goal {row['goal']}). {row['note']}",
+                flush=True,
+            )
     with open(RESULTS, "w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
         table.writerows(rows)
-    for row in rows:
-        print(
-            f"{row['case']}, against {row['against']}: {row['ours_seconds']:.1f} s, "
-            f"theirs {row['theirs_seconds']:.1f} s, ratio {row['ratio']:.2f} (goal {row['goal']}). {row['note']}"
-        )
 
 
 if __name__ == "__main__":

@@ -97,6 +97,14 @@ def test_all_errors_are_reported_at_once():
     assert len(caught.value.errors) == 5
 
 
+def test_a_method_that_does_not_run_need_not_agree_with_the_settings_that_do():
+    config = yaml.safe_load(TINY)
+    config["methods"]["trak"] |= {"epoch": 3}
+    with pytest.raises(ConfigError, match=r"does not keep epoch 3"):
+        check(config, SCHEMA)
+    check(config | {"run": {"methods": ["influence"]}}, SCHEMA)
+
+
 def test_a_missing_key_is_named():
     assert errors(*SETTING, "recipe", "epochs", remove=True) == ["settings.digits_mlp.recipe: ['epochs'] missing"]
 

@@ -241,9 +241,9 @@ def _size_errors(where: str, dataset: dict, constants: dict):
 
 def _index_errors(config: dict):
     """Listed training examples that no data set of the run holds."""
-    chosen = config["run"].get("settings", config["settings"])
-    smallest = min(config["datasets"][config["settings"][name]["dataset"]]["train"] for name in chosen)
-    for name, truth in config["ground_truth"].items():
+    settings = config["run"].get("settings", config["settings"])
+    smallest = min(config["datasets"][config["settings"][name]["dataset"]]["train"] for name in settings)
+    for name, truth in _chosen(config, "ground_truth"):
         examples = truth.get("examples")
         beyond = [index for index in examples if index >= smallest] if isinstance(examples, list) else []
         if beyond or (isinstance(examples, int) and examples > smallest):
@@ -255,7 +255,7 @@ def _index_errors(config: dict):
 
 def _epoch_errors(config: dict, registry: Registry):
     """Epochs that a method asks for and a setting does not keep."""
-    for name, method in config["methods"].items():
+    for name, method in _chosen(config, "methods"):
         for key, hyperparameter in registry.hyperparameters("scores", method["kind"], "prepare").items():
             if hyperparameter.annotation != "Epoch" or key not in method:
                 continue
@@ -268,6 +268,11 @@ def _epoch_errors(config: dict, registry: Registry):
                             f"{path('methods', name, key)}: settings.{setting} does not keep epoch {value}; "
                             f"its checkpoints: {[*kept, 'last']}"
                         )
+
+
+def _chosen(config: dict, catalogue: str) -> list[tuple[str, dict]]:
+    """The entries of a catalogue that run: what nobody runs need not agree with what does."""
+    return [(name, config[catalogue][name]) for name in config["run"].get(catalogue, config[catalogue])]
 
 
 def chosen_settings(config: dict, method: dict) -> list[str]:

@@ -104,7 +104,7 @@ class Stack:
         for layer in reversed(self._layers):
             if layer == "relu":
                 # positive after ReLU, and after any dropout that follows it, whose gradient is 0 where it dropped
-                gradients[depth].mul_(values[depth] > 0)
+                torch.ops.aten.threshold_backward(gradients[depth], values[depth], 0, grad_input=gradients[depth])
             elif layer == "dropout":
                 gradients[depth].mul_(next(masks))
             else:
@@ -125,8 +125,12 @@ class Stack:
 
 def _cross_entropy(logits: Tensor, labels: Tensor, shares: Tensor | None, gradient: Tensor) -> Tensor:
     """Mean losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1); their gradient goes to `gradient`."""
-    shares = torch.ones(labels.shape[:2]) if shares is None else shares
-    shares = (shares / shares.sum(1, keepdim=True).clamp(min=1))[..., None]  # (runs, batch, 1)
-    torch.softmax(logits, -1, out=gradient)
-    gradient.scatter_add_(-1, labels, -torch.ones_like(shares)).mul_(shares)
-    return -(torch.log_softmax(logits, -1).gather(-1, labels) * shares).sum((1, 2))
+    batch = logits.shape[1]
+    if shares is None:
+        shares = torch.full((*labels.shape[:2], 1), 1 / batch)
+    else:
+        shares = (shares / shares.sum(1, keepdim=True).clamp(min=1))[..., None]  # (runs, batch, 1)
+    torch.log_softmax(logits, -1, out=gradient)
+    losses = -(gradient.gather(-1, labels) * shares).sum((1, 2))
+    gradient.exp_().mul_(shares).scatter_add_(-1, labels, -shares)
+    return losses
