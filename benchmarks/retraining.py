@@ -76,7 +76,7 @@ class Images(Dataset):
     """Images that are scaled and normalised when they are asked for, as image data sets commonly are."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray):
-        self.pixels, self.labels = torch.from_numpy(pixels), labels.tolist()
+        self.pixels, self.labels = torch.tensor(pixels), labels.tolist()
 
     def __len__(self) -> int:
         return len(self.labels)
