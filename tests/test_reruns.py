@@ -215,9 +215,9 @@ def test_a_config_error_stops_before_anything_runs_even_over_old_results(project
     assert "methods.trak: trak takes ['damping', 'epoch', 'proj_dim', 'projection'], not 'dampng'" in failed.stderr
 
 
-def test_a_study_has_its_own_summary_and_shares_the_rest(project):
+def test_a_study_has_its_own_summary_shares_the_rest_and_can_be_published(project):
     (project.folder / "studies").mkdir()
-    (project.folder / "studies/small.yaml").write_text("study: small\nrun: {methods: [trak]}\n")
+    (project.folder / "studies/small.yaml").write_text("study: small\nmethods: {trak: {damping: [0.1, 1.0]}}\n")
     study = ("--configfile", "studies/small.yaml")
     assert project.planned(*study) == {
         "evaluation/small/summary", "evaluation/small/examples/digits_mlp",
@@ -226,6 +226,11 @@ def test_a_study_has_its_own_summary_and_shares_the_rest(project):
     project.snakemake(*study)
     assert project.planned(*study) == set()
     assert project.planned() == set()
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    project.run("git", "init", "-q")
+    project.run(*git, "commit", "-q", "--allow-empty", "-m", "none")
+    done = project.run("python", "workflow/commands/publish.py", "small")
+    assert "published ['examples.png', 'lds_by_hyperparameter.png', 'lds_by_method.png', 'made_by.txt'" in done.stdout
 
 
 # --- new kinds and raw files ---------------------------------------------------------------------------------
