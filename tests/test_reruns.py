@@ -320,7 +320,7 @@ def test_a_raw_file_that_changes_makes_its_data_anew_and_is_refused_if_it_is_not
 
 def test_a_failed_jobs_message_names_the_log_and_the_cause(project):
     project.edit("config.yaml", "learning_rate: 0.05", "learning_rate: 1.0e+30")
-    failed = project.snakemake(check=False)
+    failed = project.snakemake("models", "--keep-going", check=False)
     assert failed.returncode != 0
     log = "logs/models/digits_mlp/full-0.log"
     assert f"failed, log {log}: Diverged: training models/full-0: the loss is" in failed.stderr
