@@ -58,7 +58,7 @@ def check(config: dict, schema: dict) -> dict:
     _check_shape(config, schema)
     full = copy.deepcopy(config)
     for catalogue in (*CATALOGUES, "settings"):
-        # by name: whoever merges a study into the config (we, or Snakemake) leaves another order behind
+        # by name: whoever merges a study into the config, we or a workflow engine, leaves another order behind
         full[catalogue] = dict(sorted(full[catalogue].items()))
     for catalogue in CATALOGUES:
         full[catalogue] = {name: {"kind": name} | (entry or {}) for name, entry in full[catalogue].items()}
