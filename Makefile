@@ -36,8 +36,8 @@ format: $(INSTALLED) ## put Python and Snakemake files into the project's format
 	ruff format .
 	snakefmt Snakefile workflow
 
-bench: $(INSTALLED) ## speed against the naive way, as ratios: benchmarks/results.csv
-	python benchmarks/run.py
+bench: .venv-bench/.installed ## speed against the naive way and other libraries, as ratios: benchmarks/results.csv
+	.venv-bench/bin/python benchmarks/run.py
 
 publish: $(INSTALLED) ## copy a study's summary and figures to docs/results/: make publish NAME=mnist
 	python workflow/commands/publish.py $(NAME)
@@ -68,6 +68,12 @@ lock: ## pin every dependency anew: requirements.lock from pyproject.toml
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+
+.venv-bench/.installed: requirements.lock benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	.venv-bench/bin/pip install --disable-pip-version-check --quiet --no-deps --requirement benchmarks/requirements.txt
+	touch $@
 
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "attriflow needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; give another: make PYTHON=python3.11")'

@@ -32,7 +32,7 @@ BUILD = partial(mlp.build, (1, 28, 28), 10)
 
 def run():
     """Rows of the results table."""
-    pixels, labels = data()
+    pixels, labels = data(5000)
     x = ((pixels / 255.0 - 0.1307) / 0.3081).astype(np.float32)
     runs = subsets.runs(len(x), "bench", 0, count=MODELS // 2, repeats=2)
     every = [run for repeat in runs.values() for run in repeat]
@@ -59,17 +59,17 @@ def run():
         }
 
 
-def data() -> tuple[np.ndarray, np.ndarray]:
-    """5000 images (N, 1, 28, 28) of 0 to 255 and labels."""
+def data(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` images (N, 1, 28, 28) of 0 to 255 and labels."""
     mirror = os.environ.get("ATTRIFLOW_DATA_MIRROR")
     if mirror:
         from attriflow.data.mnist import read_idx
 
         folder = Path(mirror, "mnist")
-        pixels = read_idx(folder / "train-images-idx3-ubyte.gz")[:5000, None]
-        return pixels, read_idx(folder / "train-labels-idx1-ubyte.gz")[:5000].astype(np.int64)
+        pixels = read_idx(folder / "train-images-idx3-ubyte.gz")[:count, None]
+        return pixels, read_idx(folder / "train-labels-idx1-ubyte.gz")[:count].astype(np.int64)
     random = np.random.default_rng(0)
-    return random.integers(0, 256, (5000, 1, 28, 28), np.uint8), random.integers(0, 10, 5000)
+    return random.integers(0, 256, (count, 1, 28, 28), np.uint8), random.integers(0, 10, count)
 
 
 class Images(Dataset):

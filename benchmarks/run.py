@@ -10,12 +10,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
+import attribution
 import damping_sweep
 import retraining
 
-CASES = {"retraining": retraining.run, "damping_sweep": damping_sweep.run}
+CASES = {"attribution": attribution.run, "retraining": retraining.run, "damping_sweep": damping_sweep.run}
 RESULTS = Path(__file__).parent / "results.csv"
-COLUMNS = ["case", "against", "ours_seconds", "theirs_seconds", "ratio", "goal", "note"]
+COLUMNS = [
+    "case", "against", "ours_seconds", "theirs_seconds", "ratio", "goal", "agreement", "ours_mib", "theirs_mib", "note",
+]  # fmt: skip
 
 
 def main(names: list[str]):

@@ -76,7 +76,8 @@ def dropout_mask(seed: int, run: Run, epoch: int, place: int, rate: float, shape
 def gradients(model, x, y, output: str) -> torch.Tensor:
     """Per-example gradients (n, p) in the order of the parameters, one backward pass an example."""
     rows = []
-    for one, label in zip(torch.from_numpy(x).double(), torch.from_numpy(y), strict=True):
+    x = torch.from_numpy(x)
+    for one, label in zip(x.double() if x.is_floating_point() else x, torch.from_numpy(y), strict=True):
         model.zero_grad()
         OUTPUTS[output](model(one[None]), label[None]).sum().backward()
         rows.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]).clone())
@@ -127,6 +128,31 @@ def trak(members: list[dict], damping: float) -> torch.Tensor:
     return torch.stack(kernels).mean(0) * torch.stack(residuals).mean(0)[:, None]
 
 
+def sparse_projection(gradients, random, dimension: int) -> torch.Tensor:
+    """The whole sparse projection (p, dimension): an entry ± 8 a coordinate and block of 64 columns."""
+    rows = []
+    for part in gradients.parts:
+        matrix = torch.zeros(part.size, -(-dimension // 64), 64, dtype=torch.float64)
+        inner = part.size if type(part).__name__ == "Rows" else part.grain
+        outer = part.size // inner
+        for block in range(matrix.shape[1]):
+            draws = random("projection", part.name, "sjlt", block)
+            drawn = []
+            # the table of an embedding comes first, the output of any other layer last
+            counts = [inner] if outer == 1 else [outer, inner] if hasattr(part, "index") else [inner, outer]
+            for count in counts:
+                drawn.append((draws.integers(0, 64, count), draws.integers(0, 2, count) * 2 - 1))
+            if outer == 1:
+                (places, signs), (more, others) = drawn[0], (np.zeros(1, int), np.ones(1))
+            else:
+                (places, signs), (more, others) = drawn[::-1] if hasattr(part, "index") else drawn
+            for o in range(outer):
+                for i in range(inner):
+                    matrix[o * inner + i, block, (places[i] + more[o]) % 64] = 8.0 * signs[i] * others[o]
+        rows.append(matrix.flatten(1)[:, :dimension])
+    return torch.cat(rows)
+
+
 def projection(gradients, random, dimension: int) -> torch.Tensor:
     """The whole Gaussian projection (p, dimension) in the order of the gradients' coordinates."""
     rows = []
@@ -138,3 +164,130 @@ def projection(gradients, random, dimension: int) -> torch.Tensor:
             ]
             rows.append(np.concatenate(columns, 1)[: part.size - unit * part.grain, :dimension])
     return torch.from_numpy(np.concatenate(rows)).double()
+
+
+def datainf(train: list[torch.Tensor], test: list[torch.Tensor], damping: float, relative: bool) -> torch.Tensor:
+    """(n, m) from gradients (n, s) and (m, s) of every layer: an explicit inverse for every training example."""
+    total = 0
+    for mine, theirs in zip(train, test, strict=True):
+        damped = damping * mine.square().mean() if relative else damping
+        identity = torch.eye(mine.shape[1], dtype=torch.float64)
+        inverses = [torch.linalg.inv(torch.outer(g, g) + damped * identity) for g in mine]
+        total = total + mine @ (sum(inverses) / len(mine)) @ theirs.T
+    return total
+
+
+def ekfac(layers: list[dict], damping: float, relative: bool) -> torch.Tensor:
+    """(n, m) from explicit bases (s, s) of every layer.
+
+    Layers hold train (n, s) and test (m, s) gradients; `rows`, gradients (n, s) for each labelling of the training
+    examples with its probabilities (n,); and factors: inputs `a` (n, t, in), and `b` (n, t, out) for each labelling,
+    or neither and whether the block is `exact`.
+    """
+    total = 0
+    for layer in layers:
+        if "a" in layer:
+            second = sum(torch.outer(a, a) for example in layer["a"] for a in example)
+            first = 0
+            for probabilities, b in layer["b"]:
+                for probability, example in zip(probabilities, b, strict=True):
+                    first = first + probability * sum(torch.outer(each, each) for each in example)
+            basis = torch.kron(torch.linalg.eigh(first).eigenvectors, torch.linalg.eigh(second).eigenvectors)
+        elif layer["exact"]:
+            basis = torch.linalg.eigh(sum(rows.T @ (w[:, None] * rows) for w, rows in layer["rows"])).eigenvectors
+        else:
+            basis = torch.eye(layer["train"].shape[1], dtype=torch.float64)
+        spectrum = sum(w @ (rows @ basis).square() for w, rows in layer["rows"]) / len(layer["train"])
+        damped = damping * spectrum.mean() if relative else damping
+        inverse = basis @ torch.diag(1 / (spectrum + damped)) @ basis.T
+        total = total + layer["train"] @ inverse @ layer["test"].T
+    return total
+
+
+def logra(
+    train: list[torch.Tensor], test: list[torch.Tensor], matrices: list[torch.Tensor], damping: float, relative: bool
+) -> torch.Tensor:
+    """(n, m) from gradients (n, s), (m, s) and explicit projections (s, k) of every layer, by explicit inverses."""
+    total = 0
+    for mine, theirs, matrix in zip(train, test, matrices, strict=True):
+        mine, theirs = mine @ matrix, theirs @ matrix
+        fisher = sum(torch.outer(g, g) for g in mine) / len(mine)
+        damped = damping * fisher.trace() / len(fisher) if relative else damping
+        total = total + mine @ torch.linalg.inv(fisher + damped * torch.eye(len(fisher))) @ theirs.T
+    return total
+
+
+def curvature(kind: str, model, x, y) -> torch.Tensor:
+    """Curvature (p, p) of the mean loss in the order of the parameters, of sequences too: explicit Jacobians."""
+    if kind == "fisher":
+        rows = gradients(model, x, y, "loss")
+        return rows.T @ rows / len(rows)
+    names, shapes = zip(*[(name, p.shape) for name, p in model.named_parameters()], strict=True)
+    flat = torch.cat([p.detach().flatten() for p in model.parameters()])
+    x = torch.from_numpy(x).double() if x.dtype.kind == "f" else torch.from_numpy(x)
+
+    def logits(vector):
+        pieces = vector.split([shape.numel() for shape in shapes])
+        state = {name: piece.view(shape) for name, piece, shape in zip(names, pieces, shapes, strict=True)}
+        return functional_call(model, state, (x,))
+
+    if kind == "hessian":
+        return torch.autograd.functional.hessian(lambda vector: loss(logits(vector), torch.from_numpy(y)).mean(), flat)
+    jacobians = torch.autograd.functional.jacobian(logits, flat).flatten(0, -3)  # (predictions, c, p)
+    predicted = torch.softmax(logits(flat), -1).detach().flatten(0, -2)
+    middle = [torch.diag(p) - torch.outer(p, p) for p in predicted]
+    return sum(j.T @ s @ j for j, s in zip(jacobians, middle, strict=True)) / len(jacobians)
+
+
+def conjugate_gradients(curvature: torch.Tensor, test: torch.Tensor, damping: float, steps: int) -> torch.Tensor:
+    """(m, p): (C + damping I)⁻¹ g for every test gradient g, by the textbook loop from 0, stopped once it is solved."""
+    solutions = []
+    for g in test:
+        x, residual, direction = torch.zeros_like(g), g.clone(), g.clone()
+        for _ in range(steps):
+            image = curvature @ direction + damping * direction
+            size = residual @ residual / (direction @ image)
+            x, before = x + size * direction, residual
+            residual = residual - size * image
+            if residual.norm() < 1e-13 * g.norm():
+                break
+            direction = residual + residual @ residual / (before @ before) * direction
+        solutions.append(x)
+    return torch.stack(solutions)
+
+
+def galerkin(curvature: torch.Tensor, starts: torch.Tensor, test: torch.Tensor, damping: float, steps: int):
+    """(m, p): the damped absolute inverse of C within the span of C^j b, j < steps, times each test gradient.
+
+    starts (m, p): the vector b of each test gradient.
+    """
+    solutions = []
+    for b, g in zip(starts, test, strict=True):
+        powers = [b / b.norm()]
+        for _ in range(1, steps):
+            powers.append(curvature @ powers[-1])
+            powers[-1] = powers[-1] / powers[-1].norm()
+        basis, _ = torch.linalg.qr(torch.stack(powers, 1))
+        values, vectors = torch.linalg.eigh(basis.T @ curvature @ basis)
+        vectors = basis @ vectors
+        solutions.append(vectors @ (vectors.T @ g / (values.abs() + damping)))
+    return torch.stack(solutions)
+
+
+def dominant(curvature: torch.Tensor, train: torch.Tensor, test: torch.Tensor, damping: float, rank: int):
+    """(n, m) within the `rank` eigenvectors of the largest absolute eigenvalues."""
+    values, vectors = torch.linalg.eigh(curvature)
+    kept = values.abs().argsort(descending=True)[:rank]
+    return (train @ vectors[:, kept] / (values[kept].abs() + damping)) @ (test @ vectors[:, kept]).T
+
+
+def lissa(curvatures: list[torch.Tensor], minibatches, v: torch.Tensor, damping: float, scale: float) -> torch.Tensor:
+    """(m, p): the recursion on explicit curvatures of single examples, one test gradient and step at a time."""
+    solutions = []
+    for g in v:
+        r = g
+        for rows in minibatches:
+            matrix = torch.stack([curvatures[row] for row in rows]).mean(0) + damping * torch.eye(len(g)).double()
+            r = g + r - matrix @ r / scale
+        solutions.append(r / scale)
+    return torch.stack(solutions)

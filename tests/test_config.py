@@ -34,17 +34,17 @@ SETTING = ("settings", "digits_mlp")
 WRONG = {
     "unknown hyperparameter": (
         ("methods", "trak", {"dampng": [0.1], "proj_dim": 4}),
-        "methods.trak: trak takes ['damping', 'epoch', 'proj_dim', 'projection'], not 'dampng'",
+        "methods.trak: trak takes ['damping', 'epoch', 'parameters', 'proj_dim', 'projection'], not 'dampng'",
     ),
     "missing hyperparameter": (("methods", "trak", {"proj_dim": 4}), "methods.trak: trak needs 'damping'"),
-    "unknown method": (("methods", "trka", {}), "methods.trka: unknown scores 'trka'; known: ['grad_cos',"),
+    "unknown method": (("methods", "trka", {}), "methods.trka: unknown scores 'trka'; known: ['datainf',"),
     "unknown kind": (
         ("methods", "mine", {"kind": "trka"}),
-        "methods.mine: unknown scores 'trka'; known: ['grad_cos',",
+        "methods.mine: unknown scores 'trka'; known: ['datainf',",
     ),
     "unknown dataset kind": (("datasets", "digts", {"train": 9, "test": 2}), "unknown data 'digts'; known: ['digits'"),
     "unknown dataset": ((*SETTING, "dataset", "mnist"), "settings.digits_mlp.dataset: unknown 'mnist'; known: ['digits']"),
-    "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['logistic', 'mlp']"),
+    "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['cnn', 'logistic', 'mlp', 'transformer']"),
     "unknown choice": (("run", "methods", ["lissa"]), "run.methods: unknown 'lissa'; known: ['grad_dot', 'influence', 'trak']"),
     "unknown figure": (("run", "figures", ["pie"]), "run.figures: unknown 'pie'; known: ['examples'"),
     "unknown key": ((*SETTING, "recipe", "epoch", 3), "settings.digits_mlp.recipe: unknown ['epoch']; known: ['batch_size'"),

@@ -1,5 +1,7 @@
 """Per-example gradients: factored or not, they are what one backward pass an example gives."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import reference
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attriflow import curvature
-from attriflow.gradients import Factors, Gradients, Rows, factored_layers, per_example
+from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, factored_layers, per_example
+from attriflow.models import cnn, transformer
 from attriflow.projection import project
 from attriflow.streams import stream
 
@@ -40,6 +43,89 @@ def mixed():
         return Mixed().double().eval()
 
 
+class Positions(nn.Module):
+    """Layers that are given positions in place of examples: their first dimension is no batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(5, 4, padding_idx=0)
+        self.positions = nn.Embedding(6, 4)
+        self.mix = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.tokens(x) + self.mix(self.positions(torch.arange(x.shape[-1])))
+        return self.head(torch.tanh(x).mean(-2))
+
+
+def seeded(make):
+    """A model with the same weights every time, in float64, in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = make()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+        return model.double().eval()
+
+
+def normalised():
+    """Batch and layer normalisation over several dimensions, with and without bias."""
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(2), nn.ReLU(), nn.LayerNorm([2, 2, 2]),
+        nn.Conv2d(2, 4, 1, groups=2), nn.Flatten(), nn.BatchNorm1d(16), nn.LayerNorm(16, bias=False), nn.Linear(16, 3),
+    )  # fmt: skip
+
+
+# model, factored layers, and the kinds of their parts
+LAYERS = {
+    "cnn": (partial(cnn.build, (1, 4, 4), 3, channels=[3]), {"0.0": Rows, "1": Factors}),
+    "wide convolution": (
+        lambda: nn.Sequential(nn.Conv2d(1, 9, 4), nn.Flatten(), nn.Linear(9, 3)), {"0": Sequences, "2": Factors},
+    ),
+    "normalised": (
+        normalised, {"0": Rows, "1": Rows, "3": Rows, "6": Rows, "7": Rows, "8": Factors},
+    ),
+    "positions": (Positions, {"tokens": Lookups, "head": Factors}),
+    "transformer": (
+        partial(transformer.build, (6,), 5, width=16, heads=2, layers=1),
+        {
+            "tokens": Lookups, "blocks.0.attention.0": Rows, "blocks.0.attention.1.projection": Sequences,
+            "blocks.0.attention.1.output": Sequences, "blocks.0.perceptron.0": Rows,
+            "blocks.0.perceptron.1": Sequences, "blocks.0.perceptron.3": Sequences, "norm": Rows, "head": Rows,
+        },
+    ),
+}  # fmt: skip
+
+
+def tokens(count: int, labels: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences (count, 6) of five tokens, and labels (count, *labels)."""
+    random = np.random.default_rng(0)
+    return random.integers(0, 5, (count, 6)), random.integers(0, 3, (count, *labels))
+
+
+@pytest.mark.parametrize("output", ["loss", "margin"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_with_a_rule_equals_one_backward_pass_an_example(split, name, output):
+    make, expected = LAYERS[name]
+    model = seeded(make)
+    x, y = split.train_x[:11], split.train_y[:11]
+    if name in ("positions", "transformer"):
+        x, y = tokens(11, (6,) if name == "transformer" else ())
+    gradients = per_example(model, x, y, output)
+    assert {part.name: type(part) for part in gradients.parts if part.name != "rest"} == expected
+    found = in_reference_order(model, gradients)
+    torch.testing.assert_close(found, reference.gradients(model, x, y, output), rtol=1e-9, atol=1e-11)
+    others = per_example(model, x[3:9], y[3:9], "loss", batch=2)
+    torch.testing.assert_close(gradients.gram(others), gradients.dense() @ others.dense().T)
+    torch.testing.assert_close(gradients.squared_norms(), gradients.dense().square().sum(1))
+    for part in gradients.parts:
+        units = -(-part.size // part.grain)
+        blocks = [part.dense(slice(start, min(start + 2, units))) for start in range(0, units, 2)]
+        torch.testing.assert_close(torch.cat(blocks, 1), part.dense())
+
+
 @pytest.fixture(scope="module")
 def perceptron(members):
     return members[0].model()
@@ -48,7 +134,7 @@ def perceptron(members):
 def in_reference_order(model, gradients: Gradients) -> torch.Tensor:
     """Gradients (n, p) in the order of the model's parameters."""
     state = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    order = curvature._order(state, gradients)
+    order = gradients.order(state)
     dense = gradients.dense()
     return torch.empty_like(dense).index_copy_(1, order, dense)
 
@@ -62,10 +148,13 @@ def test_gradients_equal_one_backward_pass_an_example(request, split, name, outp
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_only_single_use_trainable_linear_layers_are_factored(mixed, split):
+def test_only_single_use_trainable_layers_are_factored(mixed, split):
     gradients = per_example(mixed, split.train_x, split.train_y, "loss")
-    assert list(factored_layers(mixed, torch.from_numpy(split.train_x).double())) == ["first", "head"]
-    assert [type(part) for part in gradients.parts] == [Factors, Factors, Rows]
+    assert list(factored_layers(mixed, torch.from_numpy(split.train_x).double())) == [
+        "convolution", "first", "norm", "head",
+    ]  # fmt: skip
+    assert [type(part) for part in gradients.parts] == [Rows, Factors, Rows, Factors, Rows]
+    assert gradients.parts[-1].names == ("twice.weight", "twice.bias")
     assert gradients.size == sum(p.numel() for p in mixed.parameters() if p.requires_grad)
 
 
@@ -110,7 +199,7 @@ def test_gradients_that_are_not_finite_are_refused_by_index(perceptron, split):
 def test_the_hessian_is_the_second_derivative(perceptron, split):
     gradients = per_example(perceptron, split.train_x, split.train_y, "loss")
     found = curvature.hessian(perceptron, split.train_x, split.train_y, gradients)
-    order = curvature._order(dict(perceptron.named_parameters()), gradients)
+    order = gradients.order(dict(perceptron.named_parameters()))
     expected = reference.hessian(perceptron, split.train_x, split.train_y)[order][:, order]
     torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
 
@@ -119,7 +208,7 @@ def test_the_gauss_newton_matrix_is_the_mean_of_explicit_products(perceptron, sp
     gradients = per_example(perceptron, split.train_x, split.train_y, "loss")
     found = curvature.gauss_newton(perceptron, split.train_x, split.train_y, gradients)
     expected = reference.gauss_newton(perceptron, split.train_x, split.train_y)
-    order = curvature._order(dict(perceptron.named_parameters()), gradients)
+    order = gradients.order(dict(perceptron.named_parameters()))
     torch.testing.assert_close(found, expected[order][:, order], rtol=1e-8, atol=1e-10)
 
 
@@ -131,7 +220,7 @@ def test_curvatures_of_other_layers_and_of_linear_models_are_exact_too(mixed, sp
         for p in frozen:  # the reference differentiates every parameter
             p.requires_grad_(True)
         gradients = per_example(model, split.train_x, split.train_y, "loss")
-        order = curvature._order(dict(model.named_parameters()), gradients)
+        order = gradients.order(dict(model.named_parameters()))
         expected = getattr(reference, kind)(model, split.train_x, split.train_y)[order][:, order]
         found = getattr(curvature, kind)(model, split.train_x, split.train_y, gradients)
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
@@ -142,7 +231,7 @@ def test_curvatures_of_other_layers_and_of_linear_models_are_exact_too(mixed, sp
 def test_a_model_with_a_nonlinear_output_is_not_taken_for_a_linear_one(split):
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.Tanh()).double()
     gradients = per_example(model, split.train_x, split.train_y, "loss")
-    order = curvature._order(dict(model.named_parameters()), gradients)
+    order = gradients.order(dict(model.named_parameters()))
     found = curvature.hessian(model, split.train_x, split.train_y, gradients)
     torch.testing.assert_close(found, reference.hessian(model, split.train_x, split.train_y)[order][:, order])
 
@@ -170,8 +259,21 @@ def test_a_projection_is_a_product_with_its_explicit_matrix(request, split, name
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_sketch_is_a_product_with_its_explicit_sparse_matrix(split, name):
+    model = seeded(LAYERS[name][0])
+    x, y = split.train_x[:11], split.train_y[:11]
+    if name in ("positions", "transformer"):
+        x, y = tokens(11, (6,) if name == "transformer" else ())
+    gradients = per_example(model, x, y, "loss")
+    (found,) = project([gradients], named, dimension=150, kind="sjlt")
+    matrix = reference.sparse_projection(gradients, named, 150)
+    assert set(matrix[:, :64].square().sum(1).tolist()) == {64.0}, "one entry of a row in each block"
+    torch.testing.assert_close(found.double(), gradients.dense() @ matrix, rtol=1e-4, atol=1e-4)
+
+
 @settings(deadline=None, max_examples=10)
-@given(small=st.integers(1, 300), large=st.integers(300, 600), kind=st.sampled_from(["gaussian", "rademacher"]))
+@given(small=st.integers(1, 300), large=st.integers(300, 600), kind=st.sampled_from(["gaussian", "rademacher", "sjlt"]))
 def test_a_smaller_dimension_is_a_prefix_of_a_larger_one(perceptron, split, small, large, kind):
     gradients = per_example(perceptron, split.train_x, split.train_y, "loss")
     (wide,) = project([gradients], named, dimension=large, kind=kind)
@@ -179,7 +281,7 @@ def test_a_smaller_dimension_is_a_prefix_of_a_larger_one(perceptron, split, smal
     torch.testing.assert_close(wide[:, :small], narrow, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "rademacher"])
+@pytest.mark.parametrize("kind", ["gaussian", "rademacher", "sjlt"])
 def test_projections_keep_inner_products(perceptron, split, kind):
     gradients = per_example(perceptron, split.train_x, split.train_y, "loss")
     (projected,) = project([gradients], named, dimension=20_000, kind=kind)

@@ -1,8 +1,10 @@
 """Models: what the models room hands on."""
 
 import pytest
+import reference
 import torch
 
+from attriflow.gradients import per_example
 from attriflow.io import save_weights
 from attriflow.models import Trained, builder, load_trained
 from attriflow.registry import Registry
@@ -61,3 +63,28 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     with pytest.raises(ValueError, match="no checkpoint of plain tensors"):
         load_trained(tmp_path / "m.pt", "full-0", 0, None)
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "chosen"),
+    [
+        ("all", ["1.weight", "1.bias", "3.weight", "3.bias"]),
+        ("last", ["3.weight", "3.bias"]),
+        ("1.*", ["1.weight", "1.bias"]),
+        ("*.bias", ["1.bias", "3.bias"]),
+    ],
+)
+def test_only_the_chosen_parameters_are_attributed(members, split, parameters, chosen):
+    model = members[0].model("last", parameters)
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == chosen
+    gradients = per_example(model, split.train_x, split.train_y, "loss")
+    whole = dict(members[0].model().named_parameters())
+    every = reference.gradients(members[0].model(), split.train_x, split.train_y, "loss")
+    pieces = dict(zip(whole, every.split([parameter.numel() for parameter in whole.values()], 1), strict=True))
+    expected = torch.cat([pieces[name] for name in chosen], 1)
+    torch.testing.assert_close(gradients.gram(gradients), expected @ expected.T)
+
+
+def test_a_pattern_that_matches_nothing_is_refused_with_the_names_there_are(members):
+    with pytest.raises(ValueError, match=r"no parameter matches '2.*'; the model has \['1.weight', '1.bias'"):
+        members[0].model("last", "2.*")

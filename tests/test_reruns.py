@@ -17,9 +17,9 @@ EVALUATION = "evaluation/digits_mlp/independent"
 FIGURES = {"figures/examples", "figures/lds_by_hyperparameter", "figures/lds_by_method"}
 AFTER_SCORES = {"evaluation/summary", "evaluation/examples/digits_mlp", *FIGURES}
 POINTS = {
-    "grad_dot": "grad_dot/epoch=last",
-    "influence": "influence/curvature=fisher,epoch=last",
-    "trak": "trak/projection=gaussian,epoch=last",
+    "grad_dot": "grad_dot/epoch=last,parameters=all",
+    "influence": "influence/curvature=fisher,epoch=last,parameters=all",
+    "trak": "trak/projection=gaussian,epoch=last,parameters=all",
 }
 
 
@@ -75,7 +75,7 @@ def test_editing_the_code_of_trak_runs_trak_evaluation_and_figures(project):
 def test_editing_a_helper_runs_the_methods_that_import_it(project):
     project.edit("src/attriflow/projection.py", "* 2 - 1", "* 2.0 - 1.0")
     assert project.planned() == prepared("trak")
-    project.edit("src/attriflow/gradients.py", "_ROWS = 1024", "_ROWS = 512")
+    project.edit("src/attriflow/gradients/__init__.py", "_ROWS = 1024", "_ROWS = 512")
     assert project.planned() == prepared("grad_dot", "influence", "trak")
 
 
@@ -212,7 +212,10 @@ def test_a_config_error_stops_before_anything_runs_even_over_old_results(project
     project.edit("config.yaml", "trak: {proj_dim: [4, 8], damping: [0.1, 1.0]}", "trak: {proj_dim: 4, dampng: 1}")
     failed = project.snakemake(check=False)
     assert failed.returncode != 0
-    assert "methods.trak: trak takes ['damping', 'epoch', 'proj_dim', 'projection'], not 'dampng'" in failed.stderr
+    assert (
+        "methods.trak: trak takes ['damping', 'epoch', 'parameters', 'proj_dim', 'projection'], not 'dampng'"
+        in failed.stderr
+    )
 
 
 def test_a_study_has_its_own_summary_shares_the_rest_and_can_be_published(project):

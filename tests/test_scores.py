@@ -18,7 +18,9 @@ from attriflow.runs import Run
 from attriflow.scores import grad_cos, grad_dot, influence, random, running_mean, tracin, trak
 
 REGISTRY = Registry()
-VALUES = {"damping": 0.1, "proj_dim": 6}  # of hyperparameters without a default
+VALUES = {  # of hyperparameters without a default
+    "damping": 0.1, "proj_dim": 6, "rank": 4, "iterations": 12, "scale": 2.0, "depth": 20, "batch": 40,
+}  # fmt: skip
 
 
 def options(method: str, function: str, **given) -> dict:

@@ -1,15 +1,115 @@
-"""Exact curvature matrices of the mean training loss, for models of up to 10,000 parameters."""
+"""Curvature of the mean training loss: products with vectors for any model, matrices for up to 10,000 parameters.
+
+Both are in the coordinates of the training gradients (`Gradients.order`), and in the precision of the model.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 
-from attriflow.gradients import Factors, Gradients, per_example
+from attriflow.gradients import Factors, Gradients, inputs, per_example
 from attriflow.outputs import loss
 
 MOST_PARAMETERS = 10_000  # p × p in float64 is then 763 MiB
-_CHUNK_BYTES = 128 * 2**20  # of activations that one chunk of basis vectors carries
+_CHUNK_BYTES = 128 * 2**20  # of the activations of vectors × examples at once; all derivatives hold 8 times as much
+_EXAMPLES = 256  # to carry before a second vector is: each pass over a vector should serve many
+_ROWS = 512  # of an exact matrix, made at once
+
+# vectors v (k, p) and, unless they are all meant, the training examples of the mean -> C v (k, p)
+Products = Callable[..., Tensor]
+
+
+def products(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients) -> Products:
+    """Products of the curvature with vectors, v (k, p) -> C v (k, p), by a function that never makes C.
+
+    kind: 'fisher', GᵀG / n from the factors of `gradients` G (n, p), those of the training loss; 'ggn', the
+    Gauss-Newton matrix, and 'hessian', both by forward and backward differentiation. The function takes, after v, the
+    indices of the examples to average over, all of them without. Beside a few arrays of the size of v it needs about
+    1 GiB (fisher: 256 MiB) however many examples and vectors there are, more only where a single example does.
+    """
+    if kind == "fisher":
+        return partial(_fisher_product, gradients)
+    state = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    x, y = inputs(model, x), torch.from_numpy(np.ascontiguousarray(y))
+    order, room = gradients.order(state), _CHUNK_BYTES // (8 * _activations(model, x))
+    one = partial({"ggn": _gauss_newton_product, "hessian": _hessian_product}[kind], model, state)
+
+    def product(v: Tensor, rows: Tensor | None = None) -> Tensor:
+        some_x, some_y = (x, y) if rows is None else (x[rows], y[rows])
+        flat = torch.empty_like(v).index_copy_(1, order, v)
+        found = torch.zeros_like(v)
+        for vectors, examples in _blocks(len(v), len(some_x), room):
+            found[vectors] += vmap(partial(one, some_x[examples], some_y[examples]))(flat[vectors])
+        return found[:, order] / len(some_x)
+
+    return product
+
+
+def _fisher_product(gradients: Gradients, v: Tensor, rows: Tensor | None = None) -> Tensor:
+    some = gradients if rows is None else gradients.take(rows)
+    weights = some.times(v) / len(some)  # (n, k)
+    return some.combine(weights)
+
+
+def _hessian_product(model: nn.Module, state: dict[str, Tensor], x: Tensor, y: Tensor, vector: Tensor) -> Tensor:
+    """The second derivative of the summed loss times a vector, both (p,) in the order of the state."""
+
+    def total(state):
+        return loss(functional_call(model, state, (x,)), y).sum()
+
+    return _flat(jvp(grad(total), (state,), (_like(state, vector),))[1])
+
+
+def _gauss_newton_product(model: nn.Module, state: dict[str, Tensor], x: Tensor, _: Tensor, vector: Tensor) -> Tensor:
+    """The Gauss-Newton matrix of the summed loss times a vector, both (p,) in the order of the state."""
+
+    def logits(state):
+        return functional_call(model, state, (x,))
+
+    values, change = jvp(logits, (state,), (_like(state, vector),))
+    p = torch.softmax(values, -1)
+    change = p * (change - (p * change).sum(-1, keepdim=True))
+    positions = values.shape[1:-1].numel()  # of a sequence, over which its loss is a mean
+    return _flat(vjp(logits, state)[1](change / positions)[0])
+
+
+def _like(state: dict[str, Tensor], vector: Tensor) -> dict[str, Tensor]:
+    """A vector (p,) as a state dict."""
+    pieces = vector.split([value.numel() for value in state.values()])
+    return {name: piece.view(value.shape) for (name, value), piece in zip(state.items(), pieces, strict=True)}
+
+
+def _flat(state: dict[str, Tensor]) -> Tensor:
+    """A state dict as a vector (p,)."""
+    return torch.cat([value.flatten() for value in state.values()])
+
+
+def _blocks(vectors: int, examples: int, room: int) -> Iterator[tuple[slice, slice]]:
+    """Vectors and examples that meet at once, no more pairs than there is room for."""
+    height = min(vectors, max(1, room // min(examples, _EXAMPLES)))
+    width = max(1, room // height)
+    for first in range(0, vectors, height):
+        for start in range(0, examples, width):
+            yield slice(first, first + height), slice(start, start + width)
+
+
+def _activations(model: nn.Module, x: Tensor) -> int:
+    """Numbers that an example makes a forward pass keep for its derivative."""
+
+    def kept(count: int) -> int:
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda value: sizes.append(value.numel()), lambda _: None):
+            model(torch.cat([x[:1]] * count))
+        return sum(sizes)
+
+    return max(1, kept(2) - kept(1))  # what does not depend on the example drops out
+
+
+# --- exact matrices ------------------------------------------------------------------------------------------
 
 
 def fisher(gradients: Gradients) -> Tensor:
@@ -19,43 +119,28 @@ def fisher(gradients: Gradients) -> Tensor:
 
 
 def hessian(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients) -> Tensor:
-    """Hessian (p, p) of the mean loss, in the coordinates of `gradients`.
+    """Hessian (p, p) of the mean loss.
 
     Where the logits are linear in the parameters it is the Gauss-Newton matrix, and made as that.
     """
-    state, x, y = _prepare(model, x, y)
-    if _is_linear(model, x[:1], gradients):
-        return _blockwise_gauss_newton(model, x, gradients)
-
-    def mean_loss(state):
-        return loss(functional_call(model, state, (x,)), y).mean()
-
-    def product(tangent):
-        return jvp(grad(mean_loss), (state,), (tangent,))[1]
-
-    return _matrix(product, state, _order(state, gradients), _chunk(model, x))
+    _check_size(gradients)
+    if _is_linear(model, inputs(model, x[:1]), gradients):
+        return _blockwise_gauss_newton(model, inputs(model, x), gradients)
+    return _matrix(products("hessian", model, x, y, gradients), model, gradients.size)
 
 
 def gauss_newton(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients) -> Tensor:
-    """Generalised Gauss-Newton matrix (p, p) of the mean cross-entropy, in the coordinates of `gradients`.
+    """Generalised Gauss-Newton matrix (p, p) of the mean cross-entropy.
 
     (1/n) sum_i J_iᵀ (diag(p_i) - p_i p_iᵀ) J_i with logit Jacobians J_i (c, p) and probabilities p_i (c,).
     Source: Martens 2020, arXiv:1412.1193, eq. (12).
     """
-    state, x, _ = _prepare(model, x, y)
-    if all(isinstance(part, Factors) for part in gradients.parts):
-        return _blockwise_gauss_newton(model, x, gradients)
-
-    def logits(state):
-        return functional_call(model, state, (x,))
-
-    def product(tangent):
-        values, change = jvp(logits, (state,), (tangent,))
-        p = torch.softmax(values, -1)
-        change = p * (change - (p * change).sum(-1, keepdim=True)) / len(x)
-        return vjp(logits, state)[1](change)[0]
-
-    return _matrix(product, state, _order(state, gradients), _chunk(model, x))
+    _check_size(gradients)
+    with torch.no_grad():
+        one_vector = model(inputs(model, x[:1])).ndim == 2
+    if one_vector and all(isinstance(part, Factors) for part in gradients.parts):
+        return _blockwise_gauss_newton(model, inputs(model, x), gradients)
+    return _matrix(products("ggn", model, x, y, gradients), model, gradients.size)
 
 
 def _blockwise_gauss_newton(model: nn.Module, x: Tensor, gradients: Gradients) -> Tensor:
@@ -102,67 +187,20 @@ def _is_linear(model: nn.Module, x: Tensor, gradients: Gradients) -> bool:
     return logits is outputs[0]
 
 
-def _prepare(model: nn.Module, x: np.ndarray, y: np.ndarray):
-    state = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    size = sum(parameter.numel() for parameter in state.values())
-    if size > MOST_PARAMETERS:
+def _check_size(gradients: Gradients):
+    if gradients.size > MOST_PARAMETERS:
         raise ValueError(
-            f"the model has {size} parameters; an exact Hessian or Gauss-Newton matrix is made for up to "
-            f"{MOST_PARAMETERS}; use curvature 'fisher', which needs n × n instead of p × p"
+            f"the model has {gradients.size} parameters; an exact Hessian or Gauss-Newton matrix is made for up to "
+            f"{MOST_PARAMETERS}; use curvature 'fisher', which needs n × n instead of p × p, or a method that needs "
+            f"products only (influence_cg, influence_arnoldi, influence_lissa)"
         )
-    dtype = next(iter(state.values())).dtype
-    return state, torch.from_numpy(np.ascontiguousarray(x)).to(dtype), torch.from_numpy(np.ascontiguousarray(y))
 
 
-def _matrix(product, state: dict[str, Tensor], order: Tensor, chunk: int) -> Tensor:
-    """The symmetric matrix whose product with a tangent is given, rows and columns in `order`."""
-    sizes = [value.numel() for value in state.values()]
-    total = sum(sizes)
-    dtype = next(iter(state.values())).dtype
-    matrix = torch.empty(total, total, dtype=dtype)
-    for start in range(0, total, chunk):
-        rows = min(chunk, total - start)
-        basis = torch.zeros(rows, total, dtype=dtype)
-        basis[torch.arange(rows), torch.arange(start, start + rows)] = 1
-        pieces = basis.split(sizes, 1)
-        tangents = {
-            name: piece.reshape(rows, *value.shape) for (name, value), piece in zip(state.items(), pieces, strict=True)
-        }
-        found = vmap(product)(tangents)
-        matrix[start : start + rows] = torch.cat([found[name].flatten(1) for name in state], 1)
-    return matrix[order][:, order]
-
-
-def _order(state: dict[str, Tensor], gradients: Gradients) -> Tensor:
-    """Where each coordinate of the gradients lies among the flattened parameters, (p,)."""
-    places, end = {}, 0
-    for name, value in state.items():
-        places[name] = torch.arange(end, end + value.numel()).reshape(value.shape)
-        end += value.numel()
-    found = []
-    for part in gradients.parts:
-        if isinstance(part, Factors):
-            prefix = f"{part.name}." if part.name else ""
-            rows = [places[f"{prefix}weight"]]
-            if f"{prefix}bias" in places:
-                rows.append(places[f"{prefix}bias"][:, None])
-            found.append(torch.cat(rows, 1).flatten())
-        else:
-            found += [places[name].flatten() for name in part.names]
-    return torch.cat(found)
-
-
-def _chunk(model: nn.Module, x: Tensor) -> int:
-    """Basis vectors to carry at once: their activations at every layer should fit the bytes set aside."""
-    widths: list[int] = []
-    handles = [
-        layer.register_forward_hook(
-            lambda _layer, _inputs, result: widths.append(result[0].numel() if result.requires_grad else 0)
-        )
-        for layer in model.modules()
-        if not list(layer.children())
-    ]
-    model(x[:1])
-    for handle in handles:
-        handle.remove()
-    return max(1, _CHUNK_BYTES // (8 * len(x) * sum(widths)))
+def _matrix(product: Products, model: nn.Module, size: int) -> Tensor:
+    """The symmetric matrix (p, p) whose products are given."""
+    matrix = torch.empty(size, size, dtype=next(model.parameters()).dtype)
+    for start in range(0, size, _ROWS):
+        basis = matrix.new_zeros(min(_ROWS, size - start), size)
+        basis.diagonal(start).fill_(1)
+        matrix[start : start + _ROWS] = product(basis)
+    return matrix

@@ -14,6 +14,7 @@ Fraction = float
 Probability = float
 Epoch = int | str
 Examples = int | list[int]
+Parameters = str
 
 
 def _is_number(value) -> bool:
@@ -50,6 +51,10 @@ WORDS = {
     "Epoch": (
         lambda value: value == "last" or (_is_int(value) and value >= 1),
         "an epoch that the setting keeps under `checkpoints`, or 'last'",
+    ),
+    "Parameters": (
+        lambda value: isinstance(value, str) and value != "",
+        "'all', 'last' for the last layer, or a pattern of parameter names such as 'blocks.*'",
     ),
     "Examples": (_is_examples, "how many (at least 1), or a list of distinct indices of at least 0"),
 }

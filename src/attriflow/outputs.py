@@ -1,22 +1,29 @@
-"""Measured outputs of a classifier, one number an example: what attribution explains and retraining measures."""
+"""Measured outputs of a classifier, one number an example: what attribution explains and retraining measures.
+
+logits (n, ..., c) and labels (n, ...); the positions of a sequence, where there are any, are averaged.
+"""
 
 import torch
 from torch import Tensor
 
 
 def loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy, logits (..., c) and labels (...) to (...)."""
-    return -torch.log_softmax(logits, -1).gather(-1, labels[..., None]).squeeze(-1)
+    """Cross-entropy, (n,)."""
+    return _mean(-torch.log_softmax(logits, -1).gather(-1, labels[..., None]).squeeze(-1))
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-odds of the right class, log(p / (1 - p)), logits (..., c) and labels (...) to (...).
+    """Log-odds of the right class, log(p / (1 - p)), (n,).
 
     Park et al. 2023, arXiv:2303.14186, the model output function for classification.
     """
     right = logits.gather(-1, labels[..., None]).squeeze(-1)
     others = torch.full_like(logits, 0.0).scatter(-1, labels[..., None], -torch.inf)
-    return right - torch.logsumexp(logits + others, -1)
+    return _mean(right - torch.logsumexp(logits + others, -1))
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values if values.ndim == 1 else values.flatten(1).mean(1)
 
 
 OUTPUTS = {"loss": loss, "margin": margin}

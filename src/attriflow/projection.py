@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attriflow.gradients import Factors, Gradients, Rows
+from attriflow.gradients import Gradients, Part
+from attriflow.sketch import sketch
 
 _COLUMNS = 256  # drawn from one stream
 _MOST_BYTES = 64 * 2**20  # of the gradients, and of the projection, that meet in one product
@@ -24,6 +25,7 @@ def _rademacher(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarr
     return random.integers(0, 2, shape, np.int8).astype(np.float32) * 2 - 1
 
 
+# of the dense projections; the sparse one is made from factors (`sketch`)
 DRAWS = {"gaussian": _gaussian, "rademacher": _rademacher}
 
 
@@ -36,6 +38,8 @@ def project(
     the first k' columns. stream: names to a generator.
     """
     singles = [each.to(torch.float32) for each in gradients]
+    if kind == "sjlt":
+        return [sum(sketch(part, dimension, stream) for part in each.parts) for each in singles]
     projected = [torch.zeros(len(each), dimension) for each in singles]
     most = max(len(each) for each in singles)
     for place, part in enumerate(singles[0].parts):
@@ -47,14 +51,14 @@ def project(
     return projected
 
 
-def _blocks(part: Factors | Rows, height: int) -> Iterator[slice]:
+def _blocks(part: Part, height: int) -> Iterator[slice]:
     units = -(-part.size // part.grain)
     step = max(1, _MOST_BYTES // (4 * part.grain * height))
     for start in range(0, units, step):
         yield slice(start, min(start + step, units))
 
 
-def _matrix(part, units: slice, dimension: int, stream, draw) -> Tensor:
+def _matrix(part: Part, units: slice, dimension: int, stream, draw) -> Tensor:
     """The rows of the projection that belong to some units of a part, (units * grain, k)."""
     matrix = np.empty((units.stop - units.start, part.grain, dimension), np.float32)
     for row, unit in zip(matrix, range(units.start, units.stop), strict=True):

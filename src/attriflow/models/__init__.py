@@ -6,6 +6,7 @@ for inputs of `shape` (without the batch). Its initial weights come from torch's
 seeds from the run's stream.
 """
 
+import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -53,21 +54,36 @@ class Trained:
     checkpoints: dict[int, dict[str, torch.Tensor]]
     rates: dict[int, float]
 
-    def model(self, epoch: int | str = "last", dtype: torch.dtype = torch.float64) -> nn.Module:
-        """The model after an epoch, in evaluation mode.
+    def model(self, epoch: int | str = "last", parameters: str = "all") -> nn.Module:
+        """The model after an epoch, in float64 and evaluation mode; only the chosen parameters require gradients.
 
-        Raises ValueError for an epoch that was not kept, and for weights of another architecture.
+        parameters: 'all', 'last' for those of the last layer, or a pattern of their names (`blocks.*`, `*lora*`).
+        Raises ValueError for an epoch that was not kept, for weights of another architecture, and for a pattern that
+        no parameter matches.
         """
         epoch = max(self.checkpoints) if epoch == "last" else epoch
         if epoch not in self.checkpoints:
             raise ValueError(f"model {self.name}: epoch {epoch} was not kept; kept: {sorted(self.checkpoints)}")
         module = built(self.build)
         fill(module, self.checkpoints[epoch], self.name)
-        return module.to(dtype).eval()
+        select(module, parameters)
+        return module.double().eval()
 
     def stream(self, *names: str | int) -> np.random.Generator:
         """Random numbers that belong to this model and the named purpose."""
         return stream(self.seed, "scores", self.name, *names)
+
+
+def select(module: nn.Module, parameters: str):
+    """Let only the chosen parameters require gradients; see `Trained.model`."""
+    names = [name for name, _ in module.named_parameters()]
+    layer = names[-1].rpartition(".")[0]
+    pattern = {"all": "*", "last": f"{layer}.*" if layer else names[-1]}.get(parameters, parameters)
+    chosen = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    if not chosen:
+        raise ValueError(f"parameters: no parameter matches '{parameters}'; the model has {names}")
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name in chosen)
 
 
 def fill(module: nn.Module, weights: dict[str, torch.Tensor], name: str):

@@ -7,17 +7,19 @@ import torch
 
 from attriflow.data import Split
 from attriflow.gradients import per_example
-from attriflow.hyperparameters import Epoch
+from attriflow.hyperparameters import Epoch, Parameters
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
 
-def prepare(member: Trained, split: Split, *, epoch: Epoch = "last") -> dict[str, np.ndarray]:
+def prepare(
+    member: Trained, split: Split, *, epoch: Epoch = "last", parameters: Parameters = "all"
+) -> dict[str, np.ndarray]:
     r"""products (n, m): $g_i \cdot g_{test}$, gradients of the loss at one checkpoint.
 
     Charpiat et al. 2019, arXiv:2102.13624, eq. (4); TracIn (Pruthi et al. 2020) at a single checkpoint.
     """
-    model = member.model(epoch)
+    model = member.model(epoch, parameters)
     train = per_example(model, split.train_x, split.train_y, "loss")
     test = per_example(model, split.test_x, split.test_y, "loss")
     return {"products": train.gram(test).to(torch.float32).numpy()}

@@ -16,7 +16,7 @@ from torch import Tensor
 from attriflow.curvature import fisher, gauss_newton, hessian
 from attriflow.data import Split
 from attriflow.gradients import Gradients, per_example
-from attriflow.hyperparameters import Epoch, NonNegative
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -27,6 +27,7 @@ def prepare(
     *,
     curvature: Literal["fisher", "ggn", "hessian"] = "fisher",
     epoch: Epoch = "last",
+    parameters: Parameters = "all",
 ) -> dict[str, np.ndarray]:
     r"""The spectrum of C and both gradients in its basis: values (q,), left (n, q), right (q, m).
 
@@ -38,7 +39,7 @@ def prepare(
     Everything is computed in float64. Modes whose eigenvalue is below q × 2⁻⁵² of the largest are rounding error and
     are dropped, so damping 0 means the pseudo-inverse. left and right are stored in float32.
     """
-    model = member.model(epoch)
+    model = member.model(epoch, parameters)
     train = per_example(model, split.train_x, split.train_y, "loss")
     test = per_example(model, split.test_x, split.test_y, "loss")
     n = len(train)

@@ -8,16 +8,16 @@ import torch
 
 from attriflow.data import Split
 from attriflow.gradients import per_example
-from attriflow.hyperparameters import PositiveInt
+from attriflow.hyperparameters import Parameters, PositiveInt
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
 
-def prepare(member: Trained, split: Split) -> dict[str, np.ndarray]:
+def prepare(member: Trained, split: Split, *, parameters: Parameters = "all") -> dict[str, np.ndarray]:
     r"""For each kept checkpoint: products (t, n, m), squared norms (t, n) and (t, m), learning rates (t,)."""
     found = {"products": [], "train_squares": [], "test_squares": []}
     for epoch in member.checkpoints:
-        model = member.model(epoch)
+        model = member.model(epoch, parameters)
         train = per_example(model, split.train_x, split.train_y, "loss")
         test = per_example(model, split.test_x, split.test_y, "loss")
         found["products"].append(train.gram(test).to(torch.float32))

@@ -15,7 +15,7 @@ import torch
 
 from attriflow.data import Split
 from attriflow.gradients import per_example
-from attriflow.hyperparameters import Epoch, NonNegative, PositiveInt
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.models import Trained
 from attriflow.projection import project
 from attriflow.scores import running_mean
@@ -26,14 +26,15 @@ def prepare(
     split: Split,
     *,
     proj_dim: PositiveInt,
-    projection: Literal["gaussian", "rademacher"] = "gaussian",
+    projection: Literal["gaussian", "rademacher", "sjlt"] = "gaussian",
     epoch: Epoch = "last",
+    parameters: Parameters = "all",
 ) -> dict[str, np.ndarray]:
     r"""Projected gradients of the margin, train (n, k) and test (m, k), the mean kernel (k, k), and $Q = 1 - p$ (n,).
 
     Each member has its own projection. p is the model's probability of the training label.
     """
-    model = member.model(epoch)
+    model = member.model(epoch, parameters)
     sets = [
         per_example(model, split.train_x, split.train_y, "margin"),
         per_example(model, split.test_x, split.test_y, "margin"),

@@ -1,0 +1,78 @@
+"""Krylov spaces of a symmetric matrix that is known by its products alone.
+
+The space of C and a vector b is that of C + λI and b, for every λ, and the space of s steps begins with that of fewer:
+one basis serves every damping and every smaller number of steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_EPSILON = 2.0**-52
+
+
+@dataclass(frozen=True)
+class Krylov:
+    """Spaces of k start vectors after s steps, C = V T Vᵀ within each of them.
+
+    norms (k,): of the start vectors. basis (k, s, p): V, orthonormal rows, zeros once a space is exhausted.
+    diagonal (k, s), beside (k, s - 1): the tridiagonal T.
+    """
+
+    norms: Tensor
+    basis: Tensor
+    diagonal: Tensor
+    beside: Tensor
+
+
+def lanczos(product: Callable[[Tensor], Tensor], starts: Tensor, steps: int) -> Krylov:
+    """Lanczos with full reorthogonalisation for every row of starts (k, p) at once: `steps` products (k, p) -> (k, p).
+
+    Lanczos 1950; orthogonalised twice against all earlier vectors, the memory of which is 8 k p `steps` bytes. A
+    residual that is rounding error, below p × 2⁻⁵² of the largest entry of T, ends a space: it has no further vectors,
+    and zeros stand in T. A zero start vector has no space at all.
+    """
+    k, p = starts.shape
+    basis, diagonal, beside = starts.new_zeros(k, steps, p), starts.new_zeros(k, steps), starts.new_zeros(k, steps)
+    norms = lengths = starts.norm(dim=1)
+    residual, largest = starts, torch.zeros_like(norms)
+    for step in range(steps):
+        lengths = torch.where(lengths > p * _EPSILON * largest, lengths, 0)
+        if step:
+            beside[:, step - 1] = lengths
+        if not lengths.any():
+            break
+        basis[:, step] = torch.where(lengths > 0, 1 / lengths, 0)[:, None] * residual
+        residual = product(basis[:, step])
+        diagonal[:, step] = (residual * basis[:, step]).sum(1)
+        for _ in range(2):
+            found = basis[:, : step + 1]
+            residual = residual - ((found @ residual[:, :, None]).mT @ found).squeeze(1)
+        lengths = residual.norm(dim=1)
+        largest = torch.maximum(largest, diagonal[:, step].abs() + lengths)
+    return Krylov(norms, basis, diagonal, beside[:, : steps - 1])
+
+
+def ritz(diagonal: np.ndarray, beside: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ritz values (k, s) and their vectors in the Lanczos basis, columns of (k, s, s), after the first `steps` s.
+
+    Raises ValueError where fewer were made.
+    """
+    made = diagonal.shape[-1]
+    if steps > made:
+        raise ValueError(f"iterations: {steps} asked for, {made} were prepared")
+    matrices = np.zeros((*diagonal.shape[:-1], steps, steps))
+    places = np.arange(steps)
+    matrices[..., places, places] = diagonal[..., :steps]
+    matrices[..., places[1:], places[:-1]] = beside[..., : steps - 1]  # the lower triangle is what eigh reads
+    return np.linalg.eigh(matrices)
+
+
+def inverse(values: np.ndarray, damping: float, size: int) -> np.ndarray:
+    """1 / (|θ| + damping) of Ritz values (..., s); 0 for those below size × 2⁻⁵² of the largest, rounding error."""
+    sizes = np.abs(values)
+    kept = sizes > size * _EPSILON * sizes.max(-1, keepdims=True)
+    return np.divide(1, sizes + damping, out=np.zeros_like(sizes), where=kept)

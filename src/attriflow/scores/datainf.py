@@ -1,0 +1,74 @@
+r"""DataInf: influence with the inverse of a mean replaced by the mean of inverses, each of which is a formula.
+
+Kwon et al. 2024, arXiv:2310.00902, eq. (5), with the sign such that positive = helpful. Summed over layers, with
+training gradients $g_j$ and a test gradient $v$ of the loss:
+$$v^\top \Big[ \frac{1}{n} \sum_j (g_j g_j^\top + \lambda I)^{-1} \Big] g_i
+  = \frac{1}{\lambda} \Big[ W_{i} - \frac{1}{n} \sum_j \frac{K_{ij} W_{j}}{\lambda + K_{jj}} \Big],
+  \quad K = G G^\top, \; W = G v.$$
+
+Damping is absolute, in units of a squared gradient as in `influence`, or relative to each layer's mean squared gradient
+entry; the paper takes 0.1 of that.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from torch import Tensor
+
+from attriflow.data import Split
+from attriflow.gradients import Gradients, Part, per_example
+from attriflow.hyperparameters import Epoch, Parameters, Positive
+from attriflow.layerwise import absolute, pack, places, unpack
+from attriflow.models import Trained
+from attriflow.scores import running_mean
+
+
+def prepare(
+    member: Trained, split: Split, *, epoch: Epoch = "last", parameters: Parameters = "all"
+) -> dict[str, np.ndarray]:
+    r"""For each layer of s parameters: W = G Tᵀ (n, m), |g|² (n,), and K (n, n), or G (n, s) where 2 s < n.
+
+    K enters a score only in a product with (n, m), which through G takes 2 s / n of the work. Computed in float64,
+    stored in float32: 4 n (w + m + 1) bytes a layer, w = s where 2 s < n and n elsewhere; at work 8 n² more. Three
+    layers of 5000 × 500 examples take at most 330 MB.
+    """
+    model = member.model(epoch, parameters)
+    train = per_example(model, split.train_x, split.train_y, "loss")
+    test = per_example(model, split.test_x, split.test_y, "loss")
+    return pack({name: _layer(train.parts[at], test.parts[at]) for name, at in places(train).items()})
+
+
+def _layer(train: Part, test: Part) -> dict[str, Tensor]:
+    squares = train.squared_norms()
+    few = 2 * train.size < len(train)
+    return {
+        "products": _gram(train, test),
+        "squares": squares.float(),
+        "mean_square": squares.mean() / train.size,
+        **({"gradients": train.dense().float()} if few else {"kernel": _gram(train, train)}),
+    }
+
+
+def _gram(left: Part, right: Part) -> Tensor:
+    return Gradients([left]).gram(Gradients([right])).float()
+
+
+def score(
+    members: Iterable[dict[str, np.ndarray]], *, damping: Positive, relative: bool = False
+) -> Iterator[np.ndarray]:
+    """DataInf (n, m), mean over members: one product of (n, n) and (n, m) a layer.
+
+    relative: damping in units of each layer's mean squared gradient entry, tr(K) / (n s).
+    """
+    return running_mean(
+        sum(_solve(layer, absolute(damping, relative, layer)) for layer in unpack(member).values()).numpy()
+        for member in members
+    )
+
+
+def _solve(layer: dict[str, Tensor], damping: float) -> Tensor:
+    products, squares = layer["products"], layer["squares"]
+    weighted = products / (len(squares) * (damping + squares))[:, None]  # (n, m)
+    if "kernel" in layer:
+        return (products - layer["kernel"] @ weighted) / damping
+    return (products - layer["gradients"] @ (layer["gradients"].T @ weighted)) / damping

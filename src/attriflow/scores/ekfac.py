@@ -1,0 +1,232 @@
+r"""EK-FAC: influence with a Fisher of one block a layer, diagonal in a Kronecker product of two small eigenbases.
+
+Grosse et al. 2023, arXiv:2308.03296, after George et al. 2018, arXiv:1806.03884; positive = helpful. A linear layer
+with input a (the last entry 1 for the bias) and output gradient b has the gradient $b a^\top$. With the eigenbases
+$Q_A$ of the mean $a a^\top$ and $Q_S$ of the mean $b b^\top$ (means over examples and, where a layer is used at
+several, positions), and $\Lambda$ the mean over examples of the squared entries of $Q_S^\top b a^\top Q_A$, the score
+is a sum over layers of
+$$\sum_{oi} \frac{(Q_S^\top V Q_A)_{oi} \, (Q_S^\top G Q_A)_{oi}}{\Lambda_{oi} + \lambda}$$
+for gradients V (test) and G (training) of the loss, each (out, in).
+
+Layers without factors: convolutions and sequences whose gradients take less memory than their factors (`gradients`),
+scales and shifts, and parameters outside of any layer are whitened by the eigenvectors of their own Fisher, which is
+exact, up to 2048 parameters, and by its diagonal above; embeddings by the diagonal.
+
+Damping is absolute and in units of a mean squared gradient, as in `influence`, or relative to each layer's mean
+$\Lambda$ (kronfluence's rule is 0.1 of it).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attriflow.data import Split
+from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, inputs, per_example
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters
+from attriflow.layerwise import absolute, decompose, pack, places, unpack
+from attriflow.models import Trained
+from attriflow.scores import running_mean
+
+# ASSUME: papers of EK-FAC treat layers with factors alone; others are whitened by their own Fisher, exactly up to 2048
+# parameters (a decomposition of seconds) and by its diagonal above.
+_EXACT = 2048
+_BLOCK_BYTES = 64 * 2**20  # of the gradients that are held at once
+
+Columns = Callable[[], Iterable[Gradients]]
+
+
+def prepare(
+    member: Trained,
+    split: Split,
+    *,
+    curvature: Literal["empirical", "true"] = "empirical",
+    epoch: Epoch = "last",
+    parameters: Parameters = "all",
+) -> dict[str, np.ndarray]:
+    r"""For each layer: training and test gradients in the basis of its block, and the block's spectrum $\Lambda$.
+
+    empirical: the Fisher of the training labels. true: its exact expectation over labels drawn from the model, by one
+    backward pass for each class and position, twice (once for the bases, once for the spectrum).
+
+    Rotated gradients stay factored, $Q_A^\top a$ and $Q_S^\top b$, without the directions of zero activation. Computed
+    in float64. Stored in float32: 4 t (n + m)(in + out) bytes for a layer used at t positions (for an embedding with
+    2 in place of in), 4 (n + m) s for one of s parameters without factors; and 8 s for the spectrum. At work twice
+    that, and 8 (in² + out²), or 8 s² where a Fisher of its own is decomposed.
+    """
+    model = member.model(epoch, parameters)
+    train = per_example(model, split.train_x, split.train_y, "loss")
+    test = per_example(model, split.test_x, split.test_y, "loss")
+    columns = {"empirical": lambda: [train], "true": partial(_columns, model, split.train_x)}[curvature]
+    layers = places(train)
+    bases = _bases(train, columns, layers)
+    mine = {name: _rotate(train.parts[at], bases[name]) for name, at in layers.items()}
+    theirs = {name: _rotate(test.parts[at], bases[name]) for name, at in layers.items()}
+    spectra = _spectra(mine, columns, bases, layers)
+    sizes = {name: train.parts[at].size for name, at in layers.items()}
+    return pack({name: _arrays(mine[name], theirs[name], spectra[name], sizes[name]) for name in layers})
+
+
+def _columns(model: nn.Module, x: np.ndarray) -> Iterator[Gradients]:
+    """Gradients whose outer products sum to the expectation over labels drawn from the model, class by class.
+
+    Column c of R = diag(sqrt p) - p sqrt(p)ᵀ, for which R Rᵀ = diag(p) - p pᵀ, goes back from the logits.
+    """
+    # ASSUME: the labels of a sequence's positions are drawn independently given its inputs, and the gradient is that of
+    # their mean loss, as everywhere here; papers that sum the loss over t positions have a Fisher t² times as large.
+    with torch.no_grad():
+        logits = model(inputs(model, x))
+    p = torch.softmax(logits.reshape(len(x), -1, logits.shape[-1]), -1)  # (n, t, c)
+    _, positions, classes = p.shape
+    for position in range(positions):
+        for each in range(classes):
+            one = torch.eye(classes, dtype=p.dtype)[each]
+            root = p[:, position, each, None].sqrt() * (one - p[:, position]) / positions  # (n, c)
+
+            def output(logits: Tensor, rows: Tensor, root=root, position=position) -> Tensor:
+                return (logits.reshape(len(logits), positions, classes)[:, position] * root[rows]).sum(-1)
+
+            yield per_example(model, x, np.arange(len(x)), output)
+
+
+def _bases(train: Gradients, columns: Columns, layers: dict[str, int]) -> dict[str, tuple[Tensor, ...]]:
+    moments = dict.fromkeys(layers, 0.0)
+    for column in columns():
+        for name, at in layers.items():
+            moments[name] = moments[name] + _moment(column.parts[at])
+    return {name: _basis(train.parts[at], moments[name]) for name, at in layers.items()}
+
+
+def _moment(part: Part) -> Tensor | float:
+    """What the basis of a layer needs of a column: the sum of b bᵀ, or of the outer products of its gradients."""
+    match part:
+        case Factors() | Sequences():
+            b = part.b.flatten(0, -2)
+            return b.T @ b
+        case Rows() if part.size <= _EXACT:
+            return part.values.T @ part.values
+    return 0.0
+
+
+def _basis(part: Part, moment: Tensor | float) -> tuple[Tensor, ...]:
+    """Q_A (in, directions) and Q_S (out, out) of factors, Q (s, s) of an exact block, nothing for a diagonal one."""
+    match part:
+        case Factors() | Sequences():
+            a = part.a.flatten(0, -2)
+            values, vectors = decompose(a.T @ a)
+            return vectors[:, values > 0], decompose(moment)[1]  # no training gradient leaves the range of A
+        case Rows() if part.size <= _EXACT:
+            return (decompose(moment)[1],)
+    return ()
+
+
+def _rotate(part: Part, basis: tuple[Tensor, ...]) -> Part:
+    match basis:
+        case (left, right):
+            return replace(part, a=part.a @ left, b=part.b @ right)
+        case (whole,):
+            return replace(part, values=part.values @ whole)
+    return part
+
+
+def _spectra(rotated: dict[str, Part], columns: Columns, bases: dict, layers: dict[str, int]) -> dict[str, Tensor]:
+    """The mean squared gradient in every direction of every layer; rounding error becomes 0."""
+    spectra = dict.fromkeys(layers, 0.0)
+    for column in columns():
+        for name, at in layers.items():
+            part, basis = column.parts[at], bases[name]
+            # a column has the inputs of the training gradients, which are rotated already
+            turned = replace(rotated[name], b=part.b @ basis[1]) if len(basis) == 2 else _rotate(part, basis)
+            spectra[name] = spectra[name] + _energy(turned) / len(part)
+    for name, spectrum in spectra.items():
+        least = spectrum.numel() * torch.finfo(torch.float64).eps * spectrum.max()
+        spectra[name] = torch.where(spectrum > least, spectrum, 0.0)
+    return spectra
+
+
+def _energy(part: Part) -> Tensor:
+    """Squared coordinates summed over examples: (units, grain), or (s,) of rows."""
+    match part:
+        case Factors():
+            return part.b.square().T @ part.a.square()
+        case Sequences():
+            squares = [part.dense(units).square().sum(0) for units in _blocks(part, len(part))]
+            return torch.cat(squares).unflatten(0, (-1, part.grain))
+        case Lookups():
+            same = (part.index[:, :, None] == part.index[:, None, :]).to(part.b.dtype)  # (n, t, t)
+            squares = part.b * (same @ part.b)  # of a row's sum, shared among the positions that read it
+            return torch.zeros(part.rows, part.grain, dtype=part.b.dtype).index_add_(
+                0, part.index.flatten(), squares.flatten(0, 1)
+            )
+    return part.values.square().sum(0)
+
+
+def _blocks(part: Factors | Sequences, examples: int) -> Iterator[slice]:
+    """Output units whose gradients at so many examples can be held at once."""
+    units = part.b.shape[-1]
+    step = max(1, _BLOCK_BYTES // (part.b.element_size() * part.grain * examples))
+    return (slice(start, min(start + step, units)) for start in range(0, units, step))
+
+
+def _arrays(train: Part, test: Part, spectrum: Tensor, size: int) -> dict[str, Tensor]:
+    arrays = {"spectrum": spectrum, "size": torch.tensor(size), "mean_square": spectrum.sum() / size}
+    for side, part in (("train", train.to(torch.float32)), ("test", test.to(torch.float32))):
+        arrays |= {f"{side}_{field}": getattr(part, field) for field in _fields(part)}
+    return arrays
+
+
+def _fields(part: Part) -> tuple[str, ...]:
+    match part:
+        case Rows():
+            return ("values",)
+        case Lookups():
+            return ("index", "b")
+    return ("a", "b")
+
+
+def score(
+    members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, relative: bool = False
+) -> Iterator[np.ndarray]:
+    r"""EK-FAC influence (n, m), mean over members: one pass over the layers, n m s multiplications each.
+
+    relative: damping in units of each layer's mean $\Lambda$. Raises ValueError for a damping of 0 where a $\Lambda$ is
+    zero; the gradients of a softmax's own layer sum to 0 over the classes, so its $\Lambda$ always has zeros.
+    """
+    return running_mean(
+        sum(_solve(name, layer, absolute(damping, relative, layer)) for name, layer in unpack(member).items()).numpy()
+        for member in members
+    )
+
+
+def _solve(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
+    spectrum, size = layer["spectrum"], int(layer["size"])
+    if damping == 0 and (zeros := size - int(torch.count_nonzero(spectrum))):
+        raise ValueError(
+            f"damping 0: the curvature of the layer of {name} is zero in {zeros} of its {size} directions; "
+            f"use a positive damping"
+        )
+    inverse = (1 / (spectrum + damping)).float()
+    train, test = _part(layer, "train"), _part(layer, "test")
+    match test:
+        case Rows():
+            return train.values @ (test.values * inverse).T
+        case Lookups():
+            scaled = replace(test, b=test.b * inverse[test.index])
+            return Gradients([train]).gram(Gradients([scaled])).float()
+    found = torch.zeros(len(train), len(test))
+    for units in _blocks(train, max(found.shape)):
+        found.addmm_(train.dense(units), (test.dense(units) * inverse[units].flatten()).T)
+    return found
+
+
+def _part(layer: dict[str, Tensor], side: str) -> Part:
+    fields = {key.removeprefix(f"{side}_"): array for key, array in layer.items() if key.startswith(f"{side}_")}
+    if "values" in fields:
+        return Rows("", (), **fields)
+    if "index" in fields:
+        return Lookups("", (), len(layer["spectrum"]), **fields)
+    return (Factors if fields["a"].ndim == 2 else Sequences)("", (), **fields)

@@ -1,0 +1,84 @@
+r"""Representer points: a model's prediction as a sum over the training examples.
+
+Yeh et al. 2018, arXiv:1811.09720, theorem 3.1. The last layer is fitted again with an l2 penalty,
+$\min_W \frac1n \sum_i \ell(W f_i) + \lambda |W|^2$ on its inputs $f_i$ (a last 1 for the bias); at the minimum
+$W = \sum_i \alpha_i f_i^\top$ with $\alpha_i = -\frac{1}{2 \lambda n} \ell'(W f_i)$, so $\alpha_{ic} \, f_i \cdot f$ is
+what example i adds to the logit of class c.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from attriflow.data import Split
+from attriflow.features import last_layer, penultimate
+from attriflow.hyperparameters import Epoch, Positive
+from attriflow.models import Trained
+from attriflow.scores import running_mean
+
+_STEPS, _GRADIENT = 2000, 1e-7  # of the minimisation: at most so many, and until no derivative is larger
+
+
+def prepare(
+    member: Trained,
+    split: Split,
+    *,
+    l2: Positive = 3e-3,
+    targets: Literal["model", "labels"] = "model",
+    epoch: Epoch = "last",
+) -> dict[str, np.ndarray]:
+    r"""values (n, m): $\alpha_{i, y_{test}} \, f_i \cdot f_{test}$, what i adds to the logit of the test label.
+
+    l2: $\lambda$. targets: fitted to the model's own probabilities, as the paper does, or to the labels.
+    Raises ValueError where the fit does not converge.
+    """
+    model = member.model(epoch)
+    ones = last_layer(model, split.train_x).bias is not None
+    train, test = (_features(model, x, ones) for x in (split.train_x, split.test_x))
+    labels = torch.from_numpy(split.train_y)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(split.train_x).to(train.dtype))
+    wanted = torch.softmax(logits, -1)
+    if targets == "labels":
+        wanted = torch.nn.functional.one_hot(labels, logits.shape[1]).to(train.dtype)
+    weights = _fit(train, wanted, l2)
+    alpha = (wanted - torch.softmax(train @ weights.T, -1)) / (2 * l2 * len(train))  # (n, c)
+    values = alpha[:, torch.from_numpy(split.test_y)] * (train @ test.T)
+    return {"values": values.to(torch.float32).numpy()}
+
+
+def _features(model: torch.nn.Module, x: np.ndarray, ones: bool) -> Tensor:
+    found = penultimate(model, x)
+    return torch.cat([found, found.new_ones(len(found), 1)], 1) if ones else found
+
+
+def _fit(features: Tensor, wanted: Tensor, l2: float) -> Tensor:
+    """The minimum (c, width) of the mean cross-entropy to the wanted probabilities plus the penalty."""
+    shape = (wanted.shape[1], features.shape[1])
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = torch.from_numpy(flat).view(shape)
+        logits = features @ weights.T
+        value = -(wanted * torch.log_softmax(logits, -1)).sum(-1).mean() + l2 * weights.square().sum()
+        slope = (torch.softmax(logits, -1) - wanted).T @ features / len(features) + 2 * l2 * weights
+        return float(value), slope.flatten().numpy()
+
+    options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": _GRADIENT, "ftol": 0.0}
+    found = scipy.optimize.minimize(
+        objective, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options=options
+    )
+    steepest = np.abs(found.jac).max()
+    if steepest > 100 * _GRADIENT:
+        raise ValueError(
+            f"l2 {l2}: the last layer's fit has a derivative of {steepest:.1e} after {found.nit} steps; use a larger l2"
+        )
+    return torch.from_numpy(found.x).view(shape)
+
+
+def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Their mean over members, (n, m)."""
+    return running_mean(member["values"] for member in members)

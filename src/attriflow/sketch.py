@@ -1,0 +1,62 @@
+"""Sparse projections of per-example gradients, from their factors.
+
+A sparse Johnson-Lindenstrauss projection (Kane and Nelson 2014) gives every coordinate one entry of random sign in each
+block of columns. For a gradient b aᵀ the column of coordinate (o, i) is (h(o) + h'(i)) modulo the block's width, its
+sign s(o) s'(i): the sketch of the product is then the circular convolution of the sketches of b and of a, a product of
+their Fourier transforms (Pham and Pagh 2013). It takes n (in + out) k + n k log(width) operations instead of
+n in out k, and no gradient is ever made.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attriflow.gradients import Factors, Lookups, Part, Rows, Sequences
+
+WIDTH = 64  # columns of a block: every coordinate has an entry in each block
+_ROWS = 512  # examples that are transformed at once
+
+
+def sketch(part: Part, dimension: int, stream: Callable[..., np.random.Generator]) -> Tensor:
+    """Projections (n, dimension) of a part in float32, by a matrix of one entry ± sqrt(WIDTH) a row and block.
+
+    The columns of a block depend on its number alone, so a smaller dimension is a prefix of a larger one.
+    """
+    blocks = -(-dimension // WIDTH)
+    draws = [stream("projection", part.name, "sjlt", block) for block in range(blocks)]
+    if isinstance(part, Rows):
+        found = [_count(part.values.T, *hashes(random, part.size)) for random in draws]
+        return (torch.cat(found).T * WIDTH**0.5)[:, :dimension]
+    rows = part.rows if isinstance(part, Lookups) else part.a.shape[-1]
+    left, right = torch.zeros(rows, blocks, WIDTH), torch.zeros(part.b.shape[-1], blocks, WIDTH)
+    for block, random in enumerate(draws):
+        for matrix in (left, right):
+            places, signs = hashes(random, len(matrix))
+            matrix[torch.arange(len(matrix)), block, places] = signs
+    found = [_convolve(part, slice(start, start + _ROWS), left, right) for start in range(0, len(part), _ROWS)]
+    return (torch.cat(found) * WIDTH**0.5)[:, :dimension]
+
+
+def hashes(random: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+    """A column of a block (count,) and a sign (count,) for each coordinate."""
+    places, signs = random.integers(0, WIDTH, count), random.integers(0, 2, count) * 2.0 - 1
+    return torch.from_numpy(places), torch.from_numpy(signs.astype(np.float32))
+
+
+def _count(columns: Tensor, places: Tensor, signs: Tensor) -> Tensor:
+    """Signed sums (WIDTH, n) of the coordinates (size, n) that share a place."""
+    return torch.zeros(WIDTH, columns.shape[1]).index_add_(0, places, columns * signs[:, None])
+
+
+def _convolve(part: Factors | Sequences | Lookups, rows: slice, left: Tensor, right: Tensor) -> Tensor:
+    """Sketches (rows, blocks * WIDTH) of the outer products of some examples, summed over positions."""
+    if isinstance(part, Lookups):
+        first = torch.fft.rfft(left)[part.index[rows]]
+    else:
+        first = torch.fft.rfft((part.a[rows] @ left.flatten(1)).unflatten(-1, left.shape[1:]))
+    second = torch.fft.rfft((part.b[rows] @ right.flatten(1)).unflatten(-1, right.shape[1:]))
+    products = first.mul_(second)  # (rows, [positions,] blocks, frequencies)
+    products = products if isinstance(part, Factors) else products.sum(1)
+    return torch.fft.irfft(products, n=WIDTH).flatten(1)
