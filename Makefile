@@ -9,7 +9,7 @@ STUDY = $(if $(NAME),--configfile studies/$(NAME).yaml)
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: run study test lint format bench publish record pull push repro unlock lock help
+.PHONY: run study test lint format bench convergence publish record pull push repro unlock lock help
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
@@ -35,6 +35,9 @@ format: $(INSTALLED) ## put Python and Snakemake files into the project's format
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
+
+convergence: $(INSTALLED) ## how iterative solvers approach exact influence: docs/results/convergence/
+	python benchmarks/convergence.py
 
 bench: .venv-bench/.installed ## speed against the naive way and other libraries, as ratios: benchmarks/results.csv
 	.venv-bench/bin/python benchmarks/run.py

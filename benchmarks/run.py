@@ -13,31 +13,43 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 import attribution
 import damping_sweep
 import retraining
+import scale
 
-CASES = {"attribution": attribution.run, "retraining": retraining.run, "damping_sweep": damping_sweep.run}
+CASES = {
+    "attribution": attribution.run,
+    "retraining": retraining.run,
+    "damping_sweep": damping_sweep.run,
+    "scale": scale.run,
+}
 RESULTS = Path(__file__).parent / "results.csv"
 COLUMNS = [
-    "case", "against", "ours_seconds", "theirs_seconds", "ratio", "goal", "agreement", "ours_mib", "theirs_mib", "note",
+    "benchmark", "case", "against", "ours_seconds", "theirs_seconds", "ratio", "goal", "agreement", "ours_mib",
+    "theirs_mib", "note",
 ]  # fmt: skip
 
 
 def main(names: list[str]):
     unknown = sorted(set(names) - set(CASES))
     if unknown:
-        sys.exit(f"unknown case {unknown}; known: {sorted(CASES)}")
+        sys.exit(f"unknown benchmark {unknown}; known: {sorted(CASES)}")
     rows = []
     for name in names or CASES:
         for row in CASES[name]():
-            rows.append(row)
-            print(
-                f"{row['case']}, against {row['against']}: {row['ours_seconds']:.1f} s, "
-                f"theirs {row['theirs_seconds']:.1f} s, ratio {row['ratio']:.2f} (goal {row['goal']}). {row['note']}",
-                flush=True,
-            )
+            rows.append({"benchmark": name} | row)
+            print(", ".join(f"{key} {value}" for key, value in row.items() if value != ""), flush=True)
+    write(rows)
+
+
+def write(rows: list[dict]):
+    """The table, in which these rows replace the earlier ones of their benchmarks."""
+    ran = {row["benchmark"] for row in rows}
+    if RESULTS.exists():
+        with open(RESULTS, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["benchmark"] not in ran] + rows
     with open(RESULTS, "w", newline="") as file:
         table = csv.DictWriter(file, COLUMNS)
         table.writeheader()
-        table.writerows(rows)
+        table.writerows(sorted(rows, key=lambda row: list(CASES).index(row["benchmark"])))
 
 
 if __name__ == "__main__":

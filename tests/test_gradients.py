@@ -174,6 +174,15 @@ def test_layers_that_share_a_weight_take_the_general_path(split):
     torch.testing.assert_close(found, reference.gradients(model, split.train_x, split.train_y, "loss"))
 
 
+def test_parameters_that_take_the_general_path_are_named_once(split, caplog):
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.Flatten(), nn.Linear(32, 3)))
+    for _ in range(2):
+        per_example(model, split.train_x, split.train_y, "loss")
+    assert [record.getMessage() for record in caplog.records] == [
+        "per-example gradients of 0.weight, 0.bias take the general path: a row of gradients an example"
+    ]
+
+
 @settings(deadline=None, max_examples=10)
 @given(batch=st.integers(1, 50))
 def test_the_batch_changes_nothing(mixed, split, batch):

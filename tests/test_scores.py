@@ -164,6 +164,24 @@ def test_the_dual_and_the_primal_form_of_the_fisher_agree(split, build):
         close(next(influence.score([prepared], damping=0.01)), expected)
 
 
+@pytest.mark.parametrize("kind", ["fisher", "hessian"])
+@pytest.mark.parametrize("relatif", ["loss", "parameters"])
+def test_relative_influence_is_divided_by_what_an_example_does_globally(members, split, kind, relatif):
+    train, test = reference_gradients(members[0], split)
+    values, vectors = torch.linalg.eigh(curvature_of(members[0], split, kind))
+    solved = train @ vectors @ torch.diag(1 / (values.abs() + 0.01)) @ vectors.T  # (n, p)
+    sizes = (solved * train).sum(1).sqrt() if relatif == "loss" else solved.norm(dim=1)
+    expected = solved @ test.T / sizes[:, None]
+    (found,) = scores("influence", members[:1], split, curvature=kind, damping=0.01, relatif=relatif)
+    close(found, expected)
+
+
+def test_relative_influence_of_an_example_without_a_gradient_is_zero():
+    member = {"values": np.ones(2), "left": np.eye(3, 2, dtype=np.float32), "right": np.ones((2, 4), np.float32)}
+    (found,) = influence.score([member | {"squares": np.ones(2)}], damping=0.0, relatif="loss")
+    assert np.array_equal(found, [[1] * 4, [1] * 4, [0] * 4])
+
+
 def test_influence_without_damping_is_the_pseudo_inverse(members, split):
     train, test = reference_gradients(members[0], split)
     expected = train @ torch.linalg.pinv(train.T @ train / len(train), hermitian=True) @ test.T

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attriflow.gradients import Gradients, Part
-from attriflow.sketch import sketch
+from attriflow.sketch import add_sketch
 
 _COLUMNS = 256  # drawn from one stream
 _MOST_BYTES = 64 * 2**20  # of the gradients, and of the projection, that meet in one product
@@ -38,9 +38,12 @@ def project(
     the first k' columns. stream: names to a generator.
     """
     singles = [each.to(torch.float32) for each in gradients]
-    if kind == "sjlt":
-        return [sum(sketch(part, dimension, stream) for part in each.parts) for each in singles]
     projected = [torch.zeros(len(each), dimension) for each in singles]
+    if kind == "sjlt":
+        for each, out in zip(singles, projected, strict=True):
+            for part in each.parts:
+                add_sketch(part, out, stream)
+        return projected
     most = max(len(each) for each in singles)
     for place, part in enumerate(singles[0].parts):
         for units in _blocks(part, max(most, dimension)):

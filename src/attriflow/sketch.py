@@ -19,24 +19,28 @@ WIDTH = 64  # columns of a block: every coordinate has an entry in each block
 _ROWS = 512  # examples that are transformed at once
 
 
-def sketch(part: Part, dimension: int, stream: Callable[..., np.random.Generator]) -> Tensor:
-    """Projections (n, dimension) of a part in float32, by a matrix of one entry ± sqrt(WIDTH) a row and block.
+def add_sketch(part: Part, projected: Tensor, stream: Callable[..., np.random.Generator]):
+    """Add a part's projections to `projected` (n, k) float32: a matrix of an entry ± sqrt(WIDTH) a row and block.
 
     The columns of a block depend on its number alone, so a smaller dimension is a prefix of a larger one.
     """
+    dimension = projected.shape[1]
     blocks = -(-dimension // WIDTH)
     draws = [stream("projection", part.name, "sjlt", block) for block in range(blocks)]
     if isinstance(part, Rows):
-        found = [_count(part.values.T, *hashes(random, part.size)) for random in draws]
-        return (torch.cat(found).T * WIDTH**0.5)[:, :dimension]
+        for block, random in enumerate(draws):
+            columns = projected[:, block * WIDTH : (block + 1) * WIDTH]
+            columns += WIDTH**0.5 * _count(part.values.T, *hashes(random, part.size)).T[:, : columns.shape[1]]
+        return
     rows = part.rows if isinstance(part, Lookups) else part.a.shape[-1]
     left, right = torch.zeros(rows, blocks, WIDTH), torch.zeros(part.b.shape[-1], blocks, WIDTH)
     for block, random in enumerate(draws):
         for matrix in (left, right):
             places, signs = hashes(random, len(matrix))
             matrix[torch.arange(len(matrix)), block, places] = signs
-    found = [_convolve(part, slice(start, start + _ROWS), left, right) for start in range(0, len(part), _ROWS)]
-    return (torch.cat(found) * WIDTH**0.5)[:, :dimension]
+    for start in range(0, len(part), _ROWS):
+        some = slice(start, start + _ROWS)
+        projected[some] += WIDTH**0.5 * _convolve(part, some, left, right)[:, :dimension]
 
 
 def hashes(random: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ smaller (`parts.py`, `layers.py`). Every other parameter takes the general path,
 gradients an example.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -170,8 +171,13 @@ def _rest(model: nn.Module, factored: dict[str, nn.Module]) -> dict[str, Tensor]
         if parameter.requires_grad and id(parameter) not in held
     }
     if rest:
-        log.info("per-example gradients of %s take the general path", sorted(rest))
+        _say_once(tuple(rest))
     return rest
+
+
+@functools.cache
+def _say_once(names: tuple[str, ...]):
+    log.warning("per-example gradients of %s take the general path: a row of gradients an example", ", ".join(names))
 
 
 def _batch(model, x, y, output, factored, rest) -> list[Part]:

@@ -29,7 +29,7 @@ def prepare(
     epoch: Epoch = "last",
     parameters: Parameters = "all",
 ) -> dict[str, np.ndarray]:
-    r"""The spectrum of C and both gradients in its basis: values (q,), left (n, q), right (q, m).
+    r"""The spectrum of C and both gradients in its basis: values (q,), left (n, q), right (q, m), squares (q,).
 
     fisher: $C = G^\top G / n$ of the training-loss gradients G (n, p). Where p > n it is decomposed as
     $K = G G^\top / n$ (n, n), which gives the same scores:
@@ -37,13 +37,15 @@ def prepare(
     ggn, hessian: p × p, for models of up to 10,000 parameters; ValueError above.
 
     Everything is computed in float64. Modes whose eigenvalue is below q × 2⁻⁵² of the largest are rounding error and
-    are dropped, so damping 0 means the pseudo-inverse. left and right are stored in float32.
+    are dropped, so damping 0 means the pseudo-inverse. left and right are stored in float32. A training gradient's
+    squared coordinate in mode j is left² times squares_j: 1, or n σ_j where left are the eigenvectors of K.
     """
     model = member.model(epoch, parameters)
     train = per_example(model, split.train_x, split.train_y, "loss")
     test = per_example(model, split.test_x, split.test_y, "loss")
     n = len(train)
-    if curvature == "fisher" and n < train.size:
+    dual = curvature == "fisher" and n < train.size
+    if dual:
         values, vectors = _decompose(train.gram(train) / n)
         left, right = vectors, vectors.T @ train.gram(test)
     else:
@@ -54,6 +56,7 @@ def prepare(
         "values": values.numpy(),
         "left": left.to(torch.float32).numpy(),
         "right": right.to(torch.float32).contiguous().numpy(),
+        "squares": (n * values if dual else torch.ones_like(values)).numpy(),
     }
 
 
@@ -73,18 +76,33 @@ def _decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(values[kept]), torch.from_numpy(np.ascontiguousarray(vectors[:, kept]))
 
 
-def score(members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative) -> Iterator[np.ndarray]:
+def score(
+    members: Iterable[dict[str, np.ndarray]],
+    *,
+    damping: NonNegative,
+    relatif: Literal["none", "loss", "parameters"] = "none",
+) -> Iterator[np.ndarray]:
     r"""$g_{test}^\top (C + \lambda I)^{-1} g_i$ (n, m), mean over members.
+
+    relatif: divided by what i does globally, so that no example helps everywhere by its size alone (RelatIF, Barshan
+    et al. 2020, arXiv:2003.11630): by the root of its self-influence $g_i^\top (C + \lambda I)^{-1} g_i$ (loss), or by
+    the length of the change of the parameters $|(C + \lambda I)^{-1} g_i|$. 0 for an example without a gradient.
 
     An indefinite Hessian is taken by the absolute values of its eigenvalues, $1 / (|\sigma| + \lambda)$: a direction of
     negative curvature is no reason to count an example as harmful, and no damping can meet a pole.
     """
-    return running_mean(_solve(member, damping) for member in members)
+    power = {"none": 0, "loss": 1, "parameters": 2}[relatif]
+    return running_mean(_solve(member, damping, power) for member in members)
 
 
-def _solve(member: dict[str, np.ndarray], damping: float) -> np.ndarray:
+def _solve(member: dict[str, np.ndarray], damping: float, power: int) -> np.ndarray:
     # ASSUME: an indefinite Hessian is taken by the absolute values of its eigenvalues; Koh and Liang add a damping that
     # makes it positive and leave its size open.
     inverse = (1 / (np.abs(member["values"]) + damping)).astype(np.float32)
     left, right = torch.from_numpy(np.asarray(member["left"])), torch.from_numpy(np.asarray(member["right"]))
-    return (left @ (torch.from_numpy(inverse)[:, None] * right)).numpy()
+    found = left @ (torch.from_numpy(inverse)[:, None] * right)
+    if power:
+        weights = torch.from_numpy((inverse**power * member["squares"]).astype(np.float32))
+        sizes = (left.square() @ weights).sqrt()[:, None]
+        found = torch.where(sizes > 0, found / sizes, 0)
+    return found.numpy()

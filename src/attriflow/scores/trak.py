@@ -20,6 +20,8 @@ from attriflow.models import Trained
 from attriflow.projection import project
 from attriflow.scores import running_mean
 
+_ROWS = 4096  # of projected gradients that are held in float64 at once
+
 
 def prepare(
     member: Trained,
@@ -43,11 +45,11 @@ def prepare(
     with torch.no_grad():
         logits = model(torch.from_numpy(split.train_x).double())
     right = torch.softmax(logits, -1)[torch.arange(len(logits)), torch.from_numpy(split.train_y)]
-    wide = train.double()
+    kernel = sum(part.double().T @ part.double() for part in train.split(_ROWS)) / len(train)
     return {
         "train": train.numpy(),
         "test": test.numpy(),
-        "kernel": (wide.T @ wide / len(wide)).numpy(),
+        "kernel": kernel.numpy(),
         "residuals": (1 - right).numpy(),
     }
 
