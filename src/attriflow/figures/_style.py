@@ -30,14 +30,28 @@ plt.rcParams.update(
 # Okabe and Ito's palette, told apart by colour-blind readers
 _COLOURS = {
     "influence": "#0072B2",
+    "influence_exact": "#004468",
+    "influence_cg": "#56B4E9",
+    "influence_arnoldi": "#88CCEE",
+    "influence_lissa": "#6699CC",
+    "ekfac": "#332288",
+    "logra": "#AA4499",
+    "datainf": "#882255",
+    "knn_shapley": "#999933",
+    "rps": "#DDCC77",
     "trak": "#D55E00",
     "tracin": "#009E73",
     "grad_dot": "#E69F00",
     "grad_cos": "#CC79A7",
     "random": "#999999",
 }
-_OTHERS = ("#56B4E9", "#882255", "#44AA99", "#117733", "#AA4499", "#332288")
-_LABELS = {"grad_dot": "Grad-Dot", "grad_cos": "Grad-Cos", "tracin": "TracIn", "trak": "TRAK"}
+_OTHERS = ("#44AA99", "#117733", "#CC6677", "#661100", "#DDAA33", "#BBBBBB")
+_LABELS = {
+    "grad_dot": "Grad-Dot", "grad_cos": "Grad-Cos", "tracin": "TracIn", "trak": "TRAK", "influence_cg": "influence, CG",
+    "influence_arnoldi": "influence, Arnoldi", "influence_lissa": "influence, LiSSA", "ekfac": "EK-FAC",
+    "influence_exact": "influence, exact", "datainf": "DataInf", "logra": "LoGra", "rps": "representer points",
+    "knn_shapley": "KNN-Shapley",
+}  # fmt: skip
 _METRICS = {"lds": "LDS", "leave_one_out": "leave-one-out correlation"}
 
 
@@ -81,12 +95,17 @@ def counts(table: pd.DataFrame) -> str:
     return f"n = {number(rows)} {unit} and {number(tests)} test examples; {percent} bootstrap intervals over both"
 
 
-def draw_ceiling(axes: Axes, table: pd.DataFrame):
+def draw_ceiling(axes: Axes, table: pd.DataFrame, *, upright: bool = False):
     """The noise ceiling as a dashed line with its name, where repeats give one."""
     values = table.ceiling.dropna()
-    if len(values):
-        axes.axhline(values.iloc[0], color="0.4", linestyle="--", linewidth=0.8)
-        axes.annotate(
-            f"noise ceiling {values.iloc[0]:.2f}", (1, values.iloc[0]), (-2, 2), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", va="bottom", fontsize=5.5, color="0.4",
-        )  # fmt: skip
+    if values.empty:
+        return
+    value, words = values.iloc[0], f"noise ceiling {values.iloc[0]:.2f}"
+    style = {"color": "0.4", "linestyle": "--", "linewidth": 0.8}
+    text = {"textcoords": "offset points", "fontsize": 5.5, "color": "0.4", "va": "bottom"}
+    if upright:
+        axes.axvline(value, **style)
+        axes.annotate(words, (value, 1), (0, 2), xycoords=("data", "axes fraction"), ha="center", **text)
+    else:
+        axes.axhline(value, **style)
+        axes.annotate(words, (1, value), (-2, 2), xycoords=("axes fraction", "data"), ha="right", **text)

@@ -14,11 +14,13 @@ def draw(summary: pd.DataFrame) -> Figure:
     """Bars of the LDS (loss) per method and ensemble size, one panel a setting, with intervals and the ceiling."""
     table = lds_of_loss(summary)
     settings = table.setting.unique()
-    figure, panels = plt.subplots(1, len(settings), figsize=(4.2 * len(settings), 3.4), sharey=True, squeeze=False)
-    for axes, setting in zip(panels[0], settings, strict=True):
-        _panel(axes, table[table.setting == setting])
-        axes.set_title(setting)
-    panels[0, 0].set_ylabel("LDS (Spearman)")
+    tops = [best(table[table.setting == setting], ["method", "ensemble", "ensemble_size"]) for setting in settings]
+    height = 1.2 + 0.13 * max(len(top) + top.method.nunique() for top in tops)
+    figure, panels = plt.subplots(1, len(settings), figsize=(4.2 * len(settings), height), sharex=True, squeeze=False)
+    for axes, setting, top in zip(panels[0], settings, tops, strict=True):
+        _panel(axes, top)
+        axes.set_title(setting, pad=12)
+        axes.set_xlabel("LDS (Spearman)")
     _style.caption(
         figure,
         f"Linear datamodelling score of the test loss, {_style.counts(table)}. Each bar at the hyperparameters that "
@@ -27,22 +29,27 @@ def draw(summary: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, table: pd.DataFrame):
-    top = best(table, ["method", "ensemble", "ensemble_size"])
+def _panel(axes: Axes, top: pd.DataFrame):
     methods = top.groupby("method", sort=False).value.max().sort_values(ascending=False).index
-    width = 0.84 / top.method.value_counts().max()
-    for place, method in enumerate(methods):
+    place, middles = 0.0, []
+    for method in methods:
         bars = top[top.method == method].sort_values(["ensemble", "ensemble_size"])
-        places = place + width * (np.arange(len(bars)) - (len(bars) - 1) / 2)
-        for number, (x, (_, bar)) in enumerate(zip(places, bars.iterrows(), strict=True)):
+        places = place + np.arange(len(bars))
+        for number, (y, (_, bar)) in enumerate(zip(places, bars.iterrows(), strict=True)):
             shade = _style.shade(number, len(bars))
-            axes.bar(x, bar.value, width * 0.92, color=_style.colour(method), alpha=shade)
+            axes.barh(y, bar.value, 0.92, color=_style.colour(method), alpha=shade)
             axes.annotate(
-                f"e={bar.ensemble_size}", (x, min(bar.low, 0)), (0, -2), textcoords="offset points",
-                ha="center", va="top", fontsize=5.5, color="0.3",
+                f"e={bar.ensemble_size}", (max(bar.high, 0), y), (2, 0), textcoords="offset points",
+                va="center", fontsize=5, color="0.3",
             )  # fmt: skip
-        axes.errorbar(places, bars.value, _style.errors(bars), fmt="none", ecolor="0.15", elinewidth=0.8, capsize=2)
-    _style.draw_ceiling(axes, table)
-    axes.axhline(0, color="0.2", linewidth=0.6)
-    axes.set_xticks(range(len(methods)), [_style.label(method) for method in methods], rotation=30, ha="right")
-    axes.grid(axis="x", visible=False)
+        axes.errorbar(
+            bars.value, places, xerr=_style.errors(bars), fmt="none", ecolor="0.15", elinewidth=0.7, capsize=1.5
+        )
+        middles.append(places.mean())
+        place = places[-1] + 1.8
+    _style.draw_ceiling(axes, top, upright=True)
+    axes.axvline(0, color="0.2", linewidth=0.6)
+    axes.set_yticks(middles, [_style.label(method) for method in methods])
+    axes.margins(y=0.02)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
