@@ -23,10 +23,27 @@ class _Part:
     name: str
     names: tuple[str, ...]
 
+    def _arrays(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def __len__(self) -> int:
+        return len(next(iter(self._arrays().values())))
+
     def take(self, rows: slice | Tensor) -> "Part":
         """The same for some of the examples."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value[rows] for name, value in values.items() if isinstance(value, Tensor)})
+        return replace(self, **{name: array[rows] for name, array in self._arrays().items()})
+
+    def to(self, dtype: torch.dtype) -> "Part":
+        """The same in another precision."""
+        numbers = {name: array for name, array in self._arrays().items() if array.is_floating_point()}
+        return replace(self, **{name: array.to(dtype) for name, array in numbers.items()})
+
+    @classmethod
+    def join(cls, pieces: list["Part"]) -> "Part":
+        """Batches of examples one after the other."""
+        every = [piece._arrays() for piece in pieces]
+        return replace(pieces[0], **{name: torch.cat([each[name] for each in every]) for name in every[0]})
 
 
 class _ByUnit:
@@ -45,9 +62,6 @@ class Factors(_ByUnit, _Part):
     a: Tensor
     b: Tensor
 
-    def __len__(self) -> int:
-        return len(self.b)
-
     @property
     def size(self) -> int:
         """Parameters, the bias counted in."""
@@ -57,10 +71,6 @@ class Factors(_ByUnit, _Part):
     def grain(self) -> int:
         """Parameters of one output unit."""
         return self.a.shape[1]
-
-    def to(self, dtype: torch.dtype) -> "Factors":
-        """The same in another precision."""
-        return Factors(self.name, self.names, self.a.to(dtype), self.b.to(dtype))
 
     def gram(self, other: "Factors", rows: slice) -> Tensor:
         """Inner products of some rows with all of another's, (rows, n')."""
@@ -82,11 +92,6 @@ class Factors(_ByUnit, _Part):
         """Sums (k, size) of the gradients with weights w (n, k)."""
         return _combine(self.a, self.b, w)
 
-    @classmethod
-    def join(cls, pieces: list["Factors"]) -> "Factors":
-        """Batches one after the other."""
-        return cls(pieces[0].name, pieces[0].names, *(torch.cat([getattr(x, f) for x in pieces]) for f in ("a", "b")))
-
 
 @dataclass(frozen=True)
 class Sequences(_ByUnit, _Part):
@@ -94,9 +99,6 @@ class Sequences(_ByUnit, _Part):
 
     a: Tensor
     b: Tensor
-
-    def __len__(self) -> int:
-        return len(self.b)
 
     @property
     def size(self) -> int:
@@ -107,10 +109,6 @@ class Sequences(_ByUnit, _Part):
     def grain(self) -> int:
         """Parameters of one output unit."""
         return self.a.shape[2]
-
-    def to(self, dtype: torch.dtype) -> "Sequences":
-        """The same in another precision."""
-        return Sequences(self.name, self.names, self.a.to(dtype), self.b.to(dtype))
 
     def gram(self, other: "Sequences", rows: slice) -> Tensor:
         """Inner products of some rows with all of another's, (rows, n')."""
@@ -132,11 +130,6 @@ class Sequences(_ByUnit, _Part):
         """Sums (k, size) of the gradients with weights w (n, k)."""
         return _combine(self.a.flatten(0, 1), self.b.flatten(0, 1), w.repeat_interleave(self.a.shape[1], 0))
 
-    @classmethod
-    def join(cls, pieces: list["Sequences"]) -> "Sequences":
-        """Batches one after the other."""
-        return cls(pieces[0].name, pieces[0].names, *(torch.cat([getattr(x, f) for x in pieces]) for f in ("a", "b")))
-
 
 @dataclass(frozen=True)
 class Lookups(_Part):
@@ -145,9 +138,6 @@ class Lookups(_Part):
     rows: int
     index: Tensor
     b: Tensor
-
-    def __len__(self) -> int:
-        return len(self.b)
 
     @property
     def size(self) -> int:
@@ -162,10 +152,6 @@ class Lookups(_Part):
     def order(self, places: dict[str, Tensor]) -> Tensor:
         """Places (size,) of the coordinates, from the places of every parameter's entries."""
         return places[self.names[0]].flatten()
-
-    def to(self, dtype: torch.dtype) -> "Lookups":
-        """The same in another precision."""
-        return Lookups(self.name, self.names, self.rows, self.index, self.b.to(dtype))
 
     def gram(self, other: "Lookups", rows: slice) -> Tensor:
         """Inner products of some rows with all of another's, (rows, n')."""
@@ -201,12 +187,6 @@ class Lookups(_Part):
             found.index_add_(1, self.index[some].flatten(), weighted.flatten(1, 2))
         return found.flatten(1)
 
-    @classmethod
-    def join(cls, pieces: list["Lookups"]) -> "Lookups":
-        """Batches one after the other."""
-        parts = (torch.cat([getattr(each, field) for each in pieces]) for field in ("index", "b"))
-        return cls(pieces[0].name, pieces[0].names, pieces[0].rows, *parts)
-
 
 @dataclass(frozen=True)
 class Rows(_Part):
@@ -214,9 +194,6 @@ class Rows(_Part):
 
     values: Tensor
     by_unit: bool = False
-
-    def __len__(self) -> int:
-        return len(self.values)
 
     @property
     def size(self) -> int:
@@ -233,10 +210,6 @@ class Rows(_Part):
         if self.by_unit:
             return _ByUnit.order(self, places)
         return torch.cat([places[name].flatten() for name in self.names])
-
-    def to(self, dtype: torch.dtype) -> "Rows":
-        """The same in another precision."""
-        return Rows(self.name, self.names, self.values.to(dtype), self.by_unit)
 
     def gram(self, other: "Rows", rows: slice) -> Tensor:
         """Inner products of some rows with all of another's, (rows, n')."""
@@ -268,8 +241,7 @@ class Rows(_Part):
                 f"the gradients of {pieces[0].name} would take {needed / 2**30:.1f} GiB, more than "
                 f"{MOST_BYTES / 2**30:.0f}; attribute fewer parameters (`parameters`) or fewer examples"
             )
-        first = pieces[0]
-        return cls(first.name, first.names, torch.cat([each.values for each in pieces]), first.by_unit)
+        return super().join(pieces)
 
 
 Part = Factors | Sequences | Lookups | Rows
