@@ -7,6 +7,7 @@ import numpy as np
 from attriflow.data import load_split
 from attriflow.io import save_arrays
 from attriflow.job import Job, run
+from attriflow.memory import Size, refuse_what_cannot_fit
 from attriflow.models import builder, load_trained
 
 
@@ -19,8 +20,12 @@ def main(job: Job):
     def arrays():
         members = zip(settings["members"], job.inputs("models"), strict=True)
         for place, (name, path) in enumerate(members):
+            member = load_trained(path, name, job.seed, build)
+            if place == 0:
+                size = Size.of(member, split, settings["hyperparameters"].get("parameters", "all"))
+                refuse_what_cannot_fit(job.registry, settings["kind"], size, settings["hyperparameters"])
             started = time.monotonic()
-            prepared = prepare(load_trained(path, name, job.seed, build), split, **settings["hyperparameters"])
+            prepared = prepare(member, split, **settings["hyperparameters"])
             seconds.append(time.monotonic() - started)
             yield from ((f"{place}/{key}", array) for key, array in prepared.items())
         yield "seconds", np.array(seconds)

@@ -30,6 +30,10 @@ class _Part:
     def __len__(self) -> int:
         return len(next(iter(self._arrays().values())))
 
+    def numbers(self) -> int:
+        """How many numbers it holds."""
+        return sum(array.numel() for array in self._arrays().values())
+
     def take(self, rows: slice | Tensor) -> "Part":
         """The same for some of the examples."""
         return replace(self, **{name: array[rows] for name, array in self._arrays().items()})

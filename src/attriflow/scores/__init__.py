@@ -3,6 +3,8 @@
 A kind is a file with two functions:
     prepare(member, split, *, costly hyperparameters) -> arrays       what takes minutes, once per member
     score(members, *, cheap hyperparameters) -> iterator of (n, m)    one hyperparameter point in a moment
+and, so that what cannot fit is refused before it begins,
+    memory(size, *, hyperparameters of prepare) -> bytes              see attriflow.memory
 `member` is a models.Trained, `split` a data.Split; `members` yields what prepare made, one member after the other, and
 `score` yields the scores of the ensemble so far after each: every ensemble size comes from one pass. A hyperparameter
 that both functions take is prepared at its largest value and scored at each (a prefix).

@@ -19,6 +19,7 @@ from attriflow.data import Split
 from attriflow.gradients import Gradients, Part, per_example
 from attriflow.hyperparameters import Epoch, Parameters, Positive
 from attriflow.layerwise import absolute, pack, places, unpack
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -51,6 +52,11 @@ def _layer(train: Part, test: Part) -> dict[str, Tensor]:
 
 def _gram(left: Part, right: Part) -> Tensor:
     return Gradients([left]).gram(Gradients([right])).float()
+
+
+def memory(size: Size) -> int:
+    """Bytes that `prepare` takes at work."""
+    return size.gradients + (16 + 4 * size.layers) * size.n**2 + (16 + 4 * size.layers) * size.n * size.m
 
 
 def score(

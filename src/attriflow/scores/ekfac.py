@@ -29,6 +29,7 @@ from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, inputs, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters
 from attriflow.layerwise import absolute, decompose, pack, places, unpack
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -186,6 +187,11 @@ def _fields(part: Part) -> tuple[str, ...]:
         case Lookups():
             return ("index", "b")
     return ("a", "b")
+
+
+def memory(size: Size) -> int:
+    """Bytes that `prepare` takes at work."""
+    return 3 * size.gradients + 4 * _BLOCK_BYTES + 32 * size.p + 32 * _EXACT**2
 
 
 def score(

@@ -8,6 +8,7 @@ import torch
 from attriflow.data import Split
 from attriflow.gradients import per_example
 from attriflow.hyperparameters import Epoch, Parameters
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -29,6 +30,11 @@ def cosines(products: torch.Tensor, train_squares: torch.Tensor, test_squares: t
     """Inner products (n, m) and squared norms (n,), (m,) to cosines (n, m) float32, 0 for a zero vector."""
     lengths = torch.sqrt(train_squares)[:, None] * torch.sqrt(test_squares)
     return torch.where(lengths > 0, products / lengths, 0).to(torch.float32)
+
+
+def memory(size: Size) -> int:
+    """Bytes that `prepare` takes at work."""
+    return size.gradients + 40 * size.n * size.m
 
 
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ import torch
 from attriflow.data import Split
 from attriflow.gradients import per_example
 from attriflow.hyperparameters import Epoch, Parameters
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -23,6 +24,11 @@ def prepare(
     train = per_example(model, split.train_x, split.train_y, "loss")
     test = per_example(model, split.test_x, split.test_y, "loss")
     return {"products": train.gram(test).to(torch.float32).numpy()}
+
+
+def memory(size: Size) -> int:
+    """Bytes that `prepare` takes at work."""
+    return size.gradients + 16 * size.n * size.m
 
 
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:

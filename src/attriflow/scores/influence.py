@@ -17,6 +17,7 @@ from attriflow.curvature import fisher, gauss_newton, hessian
 from attriflow.data import Split
 from attriflow.gradients import Gradients, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -74,6 +75,13 @@ def _decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError("the curvature is zero everywhere: every training gradient vanishes")
     kept = np.abs(values) > len(values) * np.finfo(np.float64).eps * largest
     return torch.from_numpy(values[kept]), torch.from_numpy(np.ascontiguousarray(vectors[:, kept]))
+
+
+def memory(size: Size, *, curvature: str = "fisher") -> int:
+    """Bytes that `prepare` takes at work."""
+    if curvature == "fisher" and size.n < size.p:
+        return size.gradients + 48 * size.n**2 + 24 * size.n * size.m
+    return size.gradients + 48 * size.p**2 + 16 * (size.n + size.m) * size.p
 
 
 def score(

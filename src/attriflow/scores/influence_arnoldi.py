@@ -19,6 +19,7 @@ from attriflow.data import Split
 from attriflow.gradients import per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.krylov import inverse, lanczos, ritz
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -54,6 +55,11 @@ def prepare(
         "beside": space.beside[0].numpy(),
         "parameters": np.array(train.size),
     }
+
+
+def memory(size: Size, *, iterations: int) -> int:
+    """Bytes that `prepare` takes at work."""
+    return size.gradients + 2**30 + 16 * size.p * iterations + 8 * iterations * (size.n + size.m)
 
 
 def score(

@@ -22,6 +22,7 @@ from attriflow.gradients import per_example
 from attriflow.gradients.parts import MOST_BYTES
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.krylov import inverse, lanczos, ritz
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -72,6 +73,12 @@ def _empty(iterations: int, n: int, m: int) -> torch.Tensor:
             f"{MOST_BYTES / 2**30:.0f}; use fewer iterations or test examples, or influence_arnoldi"
         )
     return torch.empty(iterations, n, m)
+
+
+def memory(size: Size, *, iterations: int) -> int:
+    """Bytes that `prepare` takes at work."""
+    basis = max(_BASIS_BYTES, 8 * size.p * iterations)
+    return size.gradients + 2 * basis + 2**30 + 4 * iterations * size.n * size.m
 
 
 def score(

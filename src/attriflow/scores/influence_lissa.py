@@ -24,6 +24,7 @@ from attriflow.data import Split
 from attriflow.gradients import per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Positive, PositiveInt
 from attriflow.krylov import lanczos, ritz
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -112,6 +113,11 @@ def _advice(where: str, extremes: tuple[float, float], damping: float, scale: fl
         f"scale {scale}: the recursion diverges {where} has eigenvalues from about {low:.2g} to {high:.2g}, which must "
         f"lie between 0 and 2 × scale with the damping of {damping} added; {remedy}"
     )
+
+
+def memory(size: Size) -> int:
+    """Bytes that `prepare` takes at work."""
+    return size.gradients + 2**30 + 6 * max(_BLOCK_BYTES, 8 * size.p) + 4 * size.n * size.m
 
 
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:

@@ -16,6 +16,7 @@ import torch
 from attriflow.data import Split
 from attriflow.features import penultimate
 from attriflow.hyperparameters import Epoch, PositiveInt
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -43,6 +44,11 @@ def _nearest(test: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
     # not by |a|² - 2ab + |b|²: it loses the order of examples that are nearly equally far
     distances = torch.cdist(test, train, compute_mode="donot_use_mm_for_euclid_dist")
     return torch.argsort(distances, dim=1, stable=True)
+
+
+def memory(size: Size) -> int:
+    """Bytes that `prepare` takes at work."""
+    return size.gradients + 24 * size.n * size.m + 24 * _TESTS * size.n
 
 
 def score(members: Iterable[dict[str, np.ndarray]], *, neighbours: PositiveInt = 5) -> Iterator[np.ndarray]:

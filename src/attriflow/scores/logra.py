@@ -22,6 +22,7 @@ from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Part, Sequences, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.layerwise import absolute, decompose, pack, places, unpack
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.projection import project
 from attriflow.scores import running_mean
@@ -85,6 +86,13 @@ def _modes(train: Tensor, test: Tensor) -> dict[str, Tensor]:
         "right": right[kept].float(),
         "mean_square": values.sum() / k,
     }
+
+
+def memory(size: Size, *, rank: int) -> int:
+    """Bytes that `prepare` takes at work."""
+    k = rank**2
+    kept = 4 * (size.n + size.m) * min(size.n, k)
+    return size.gradients + 24 * (size.n + size.m) * k + 48 * min(size.n, k) ** 2 + size.layers * kept
 
 
 def score(

@@ -17,6 +17,7 @@ from torch import Tensor
 from attriflow.data import Split
 from attriflow.features import last_layer, penultimate
 from attriflow.hyperparameters import Epoch, Positive
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -77,6 +78,11 @@ def _fit(features: Tensor, wanted: Tensor, l2: float) -> Tensor:
             f"l2 {l2}: the last layer's fit has a derivative of {steepest:.1e} after {found.nit} steps; use a larger l2"
         )
     return torch.from_numpy(found.x).view(shape)
+
+
+def memory(size: Size) -> int:
+    """Bytes that `prepare` takes at work."""
+    return size.gradients + 24 * size.n * size.m
 
 
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:

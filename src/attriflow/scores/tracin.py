@@ -9,6 +9,7 @@ import torch
 from attriflow.data import Split
 from attriflow.gradients import per_example
 from attriflow.hyperparameters import Parameters, PositiveInt
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
@@ -25,6 +26,11 @@ def prepare(member: Trained, split: Split, *, parameters: Parameters = "all") ->
         found["test_squares"].append(test.squared_norms())
     arrays = {name: torch.stack(values).numpy() for name, values in found.items()}
     return arrays | {"rates": np.array([member.rates[epoch] for epoch in member.checkpoints])}
+
+
+def memory(size: Size) -> int:
+    """Bytes that `prepare` takes at work."""
+    return size.gradients + (4 * size.t + 24) * size.n * size.m
 
 
 def score(

@@ -16,6 +16,7 @@ import torch
 from attriflow.data import Split
 from attriflow.gradients import per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
+from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.projection import project
 from attriflow.scores import running_mean
@@ -52,6 +53,12 @@ def prepare(
         "kernel": kernel.numpy(),
         "residuals": (1 - right).numpy(),
     }
+
+
+def memory(size: Size, *, proj_dim: int) -> int:
+    """Bytes that `prepare` takes at work."""
+    held = 4 * (size.n + size.m + 2 * _ROWS) * proj_dim + 16 * proj_dim**2
+    return 2 * size.gradients + held + 2**28
 
 
 def score(

@@ -1,0 +1,104 @@
+"""Memory: what a method says it needs, what there is, and a refusal where the one exceeds the other.
+
+A method may say how many bytes its `prepare` takes at work for one member, beside the data and the model:
+    memory(size, *, hyperparameters of prepare) -> bytes
+"""
+
+import inspect
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attriflow.data import Split
+from attriflow.gradients import per_example
+from attriflow.models import Trained
+from attriflow.registry import Registry
+
+
+@dataclass(frozen=True)
+class Size:
+    """A problem: n training and m test examples, p attributed parameters, t checkpoints.
+
+    layers: parts of the gradients. factors: numbers that an example's gradients take, factored.
+    """
+
+    n: int
+    m: int
+    p: int
+    t: int
+    layers: int
+    factors: int
+
+    @classmethod
+    def of(cls, member: Trained, split: Split, parameters: str) -> "Size":
+        """Measured on a few examples."""
+        some = np.arange(min(2, len(split.train_y)))
+        model = member.model("last", parameters)
+        parts = per_example(model, split.train_x[some], split.train_y[some], "loss").parts
+        held = sum(part.numbers() for part in parts) // len(some)
+        p = sum(part.size for part in parts)
+        return cls(len(split.train_y), len(split.test_y), p, len(member.checkpoints), len(parts), held)
+
+    @property
+    def gradients(self) -> int:
+        """Bytes of all factored gradients in float64, with the copies that making them takes."""
+        return 24 * self.factors * (self.n + self.m)
+
+
+def needed(registry: Registry, kind: str, size: Size, hyperparameters: dict) -> int | None:
+    """Bytes that a method's `prepare` says it needs; None where it does not say."""
+    formula = getattr(registry.load("scores", kind), "memory", None)
+    if formula is None:
+        return None
+    taken = inspect.signature(formula).parameters
+    return int(formula(size, **{name: value for name, value in hyperparameters.items() if name in taken}))
+
+
+def refuse_what_cannot_fit(registry: Registry, kind: str, size: Size, hyperparameters: dict):
+    """Raise MemoryError with the numbers, and the methods that would fit, if a method needs more than there is."""
+    wanted, there = needed(registry, kind, size, hyperparameters), available()
+    if wanted is None or wanted <= there:
+        return
+    raise MemoryError(
+        f"{kind} needs about {_gib(wanted)} for n = {size.n}, m = {size.m}, p = {size.p} and {hyperparameters}; "
+        f"{_gib(there)} are free. Attribute fewer parameters (`parameters: last`) or fewer examples, or use one of "
+        f"{sorted(_fitting(registry, size, there) - {kind})}, which would fit at their defaults"
+    )
+
+
+def available() -> int:
+    """Bytes that this process may still take: free memory, and what limits of the process and its group leave."""
+    limits = [_line("/proc/meminfo", "MemAvailable:") or 2**63]
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if most != resource.RLIM_INFINITY:
+        limits.append(most - (_line("/proc/self/status", "VmSize:") or 0))
+    group = Path("/sys/fs/cgroup")
+    if (group / "memory.max").exists() and (ceiling := (group / "memory.max").read_text().strip()) != "max":
+        limits.append(int(ceiling) - int((group / "memory.current").read_text()))
+    return min(limits)
+
+
+def _line(path: str, word: str) -> int | None:
+    """Bytes of a line such as `MemAvailable:  123 kB`, None where there is no such file or line."""
+    lines = Path(path).read_text().splitlines() if Path(path).exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(word)), None)
+
+
+def _fitting(registry: Registry, size: Size, there: int) -> set[str]:
+    found = set()
+    for kind in registry.kinds("scores"):
+        taken = registry.hyperparameters("scores", kind, "prepare")
+        defaults = {name: each.default for name, each in taken.items() if isinstance(each.default, int | float | str)}
+        try:
+            wanted = needed(registry, kind, size, defaults)
+        except TypeError:
+            continue  # a hyperparameter without a default decides
+        if wanted is not None and wanted <= there:
+            found.add(kind)
+    return found
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

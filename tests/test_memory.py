@@ -1,0 +1,88 @@
+"""Memory: what a method says it takes is what it takes, and what cannot fit is refused."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import toy_split
+from test_scores import METHODS, REGISTRY, options
+
+from attriflow import memory
+from attriflow.memory import Size, needed, refuse_what_cannot_fit
+from attriflow.models import Trained, mlp
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """n = 1500, m = 200, p = 26,314: large enough that arrays outweigh everything else."""
+    split = toy_split(1500, 200, (1, 20, 20), 10)
+    build = partial(mlp.build, split.shape, 10, hidden=[64], dropout=0.0)
+    member = Trained("full-0", 0, build, {1: build().state_dict()}, {1: 0.1})
+    return member, split, Size.of(member, split, "all")
+
+
+def resident(word: str) -> int:
+    """Bytes of this process now (VmRSS) or at most since the last reset (VmHWM)."""
+    return int(re.search(rf"{word}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+def growth(work) -> int:
+    """How much more memory this process held at its peak during the work than before it."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+    before = resident("VmRSS")
+    work()
+    return resident("VmHWM") - before
+
+
+def test_the_size_is_that_of_the_problem(problem):
+    size = problem[2]
+    assert (size.n, size.m, size.p, size.t, size.layers) == (1500, 200, 26_314, 1, 2)
+    assert size.factors == 401 + 64 + 65 + 10
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_takes_no_more_than_it_says(problem, method):
+    member, split, size = problem
+    given = options(method, "prepare", **({"curvature": "fisher"} if method.startswith("influence") else {}))
+    if "iterations" in given:
+        given["iterations"] = 5
+    said = needed(REGISTRY, method, size, given)
+    module = REGISTRY.load("scores", method)
+    small = toy_split(60, 5, (1, 20, 20), 10)
+    module.prepare(member, small, **given)  # imports and caches
+    taken = growth(lambda: module.prepare(member, split, **given))
+    assert taken <= said + 32 * 2**20, f"took {taken / 2**20:.0f} MiB, said {said / 2**20:.0f}"
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers_and_what_would(problem, monkeypatch):
+    size = Size(n=50_000, m=500, p=1_000_000, t=1, layers=3, factors=3000)
+    monkeypatch.setattr(memory, "available", lambda: 6 * 2**30)
+    with pytest.raises(MemoryError) as caught:
+        refuse_what_cannot_fit(REGISTRY, "influence", size, {"curvature": "fisher"})
+    words = str(caught.value)
+    assert "influence needs about 115.7 GiB for n = 50000, m = 500, p = 1000000" in words
+    assert "6.0 GiB are free" in words
+    assert "'grad_dot'" in words
+    assert "'datainf'" not in words
+    refuse_what_cannot_fit(REGISTRY, "grad_dot", size, {})
+
+
+def test_a_plugin_that_says_nothing_is_not_refused(problem, monkeypatch, tmp_path):
+    from attriflow.registry import Registry
+
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores/silent.py").write_text("def prepare(member, split):\n    return {}\n")
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    refuse_what_cannot_fit(Registry(tmp_path), "silent", problem[2], {})
+
+
+def test_the_limit_of_the_process_counts(monkeypatch):
+    import resource
+
+    free = memory.available()
+    used = resident("VmSize")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (used + 2**20, -1))
+    assert memory.available() <= 2**20 + 2**24 < free
+    assert np.isfinite(free)
