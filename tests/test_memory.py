@@ -16,9 +16,9 @@ from attriflow.models import Trained, mlp
 
 @pytest.fixture(scope="module")
 def problem():
-    """n = 1500, m = 200, p = 26,314: large enough that arrays outweigh everything else."""
+    """n = 1500, m = 200, p = 6586: large enough that arrays outweigh everything else."""
     split = toy_split(1500, 200, (1, 20, 20), 10)
-    build = partial(mlp.build, split.shape, 10, hidden=[64], dropout=0.0)
+    build = partial(mlp.build, split.shape, 10, hidden=[16], dropout=0.0)
     member = Trained("full-0", 0, build, {1: build().state_dict()}, {1: 0.1})
     return member, split, Size.of(member, split, "all")
 
@@ -38,16 +38,15 @@ def growth(work) -> int:
 
 def test_the_size_is_that_of_the_problem(problem):
     size = problem[2]
-    assert (size.n, size.m, size.p, size.t, size.layers) == (1500, 200, 26_314, 1, 2)
-    assert size.factors == 401 + 64 + 65 + 10
+    assert (size.n, size.m, size.p, size.t, size.layers) == (1500, 200, 6586, 1, 2)
+    assert size.factors == 401 + 16 + 17 + 10
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_takes_no_more_than_it_says(problem, method):
     member, split, size = problem
     given = options(method, "prepare", **({"curvature": "fisher"} if method.startswith("influence") else {}))
-    if "iterations" in given:
-        given["iterations"] = 5
+    given |= {name: value for name, value in {"iterations": 5, "scale": 100.0}.items() if name in given}
     said = needed(REGISTRY, method, size, given)
     module = REGISTRY.load("scores", method)
     small = toy_split(60, 5, (1, 20, 20), 10)
