@@ -12,6 +12,7 @@ from test_scores import METHODS, REGISTRY, options
 from attriflow import memory
 from attriflow.memory import Size, needed, refuse_what_cannot_fit
 from attriflow.models import Trained, mlp
+from attriflow.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def problem():
     """n = 1500, m = 200, p = 6586: large enough that arrays outweigh everything else."""
     split = toy_split(1500, 200, (1, 20, 20), 10)
     build = partial(mlp.build, split.shape, 10, hidden=[16], dropout=0.0)
-    member = Trained("full-0", 0, build, {1: build().state_dict()}, {1: 0.1})
+    member = Trained("full-0", 0, build, {1: build().state_dict()}, {1: 0.1}, Run("a", "a", 0.5))
     return member, split, Size.of(member, split, "all")
 
 

@@ -1,5 +1,7 @@
 """Scores: every method against its slow, obvious self, and the relations that must hold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference
@@ -15,7 +17,7 @@ from attriflow.gradients import per_example
 from attriflow.models import Trained
 from attriflow.registry import REQUIRED, Registry
 from attriflow.runs import Run
-from attriflow.scores import grad_cos, grad_dot, influence, random, running_mean, tracin, trak
+from attriflow.scores import datamodel, grad_cos, grad_dot, influence, random, running_mean, tracin, trak
 
 REGISTRY = Registry()
 VALUES = {  # of hyperparameters without a default
@@ -36,7 +38,7 @@ def scores(method: str, members, split, **given) -> list[np.ndarray]:
     """Of the first, the first two, ... members."""
     module = REGISTRY.load("scores", method)
     prepared = [module.prepare(member, split, **options(method, "prepare", **given)) for member in members]
-    return list(module.score(prepared, **options(method, "score", **given)))
+    return [np.asarray(found) for found in module.score(prepared, **options(method, "score", **given))]
 
 
 def reference_gradients(member, split, output="loss", epoch="last"):
@@ -81,7 +83,7 @@ def test_prepared_arrays_can_be_saved_and_read(members, split, method, tmp_path)
     close(read, direct, rtol=1e-5)
 
 
-@pytest.mark.parametrize("method", [method for method in METHODS if method != "random"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("random", "datamodel")])
 def test_scores_permute_with_the_training_examples(members, split, method):
     order = np.random.default_rng(1).permutation(40)
     moved = Split(**{**vars(split), "train_x": split.train_x[order], "train_y": split.train_y[order]})
@@ -281,14 +283,14 @@ def test_hessian_influence_of_a_converged_logistic_regression_predicts_leaving_o
 
 
 def test_positive_scores_are_helpful(members, split):
-    """Of every method but random: a copy of the test example among the training examples helps it."""
+    """Of every method that looks at examples: a copy of the test example among the training examples helps it."""
     copied = Split(**{
         **vars(split),
         "train_x": np.concatenate([split.train_x, split.test_x]),
         "train_y": np.concatenate([split.train_y, split.test_y]),
     })  # fmt: skip
     for method in METHODS:
-        if method != "random":
+        if method not in ("random", "datamodel"):
             found = scores(method, members, copied, proj_dim=64)[-1]
             assert (np.diag(found[40:]) > 0).all(), method
             assert np.mean(np.diag(found[40:]) > np.median(found, axis=0)) == 1, method
@@ -297,3 +299,43 @@ def test_positive_scores_are_helpful(members, split):
 def test_grad_dot_and_tracin_agree_at_the_last_checkpoint(members, split):
     one = next(tracin.score([tracin.prepare(members[0], split)], checkpoints=1)) / 0.05
     close(one, next(grad_dot.score([grad_dot.prepare(members[0], split)])), rtol=1e-5)
+
+
+# --- datamodels ----------------------------------------------------------------------------------------------
+
+
+def observations(count: int, effects: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """What datamodel prepares of members whose losses are exactly linear in who they saw."""
+    random = np.random.default_rng(0)
+    masks = np.stack([np.isin(np.arange(20), random.permutation(20)[:10]) for _ in range(count)])
+    return [{"mask": mask, "losses": 3 - mask @ effects} for mask in masks]
+
+
+def test_a_datamodel_finds_the_few_examples_that_matter():
+    effects = np.zeros((20, 2))
+    effects[[3, 7], 0], effects[11, 1] = [2.0, -1.0], 0.5
+    found = [np.asarray(each) for each in datamodel.score(observations(200, effects), penalty=0.001)]
+    assert not found[0].any(), "a single member says nothing"
+    np.testing.assert_allclose(found[-1], effects, atol=0.01)
+
+
+def test_a_datamodel_is_the_minimum_of_its_objective():
+    """Every derivative of the squared error is at most the penalty, and equal to it where a coefficient is not 0."""
+    members = observations(30, np.random.default_rng(1).standard_normal((20, 1)))
+    *_, found = datamodel.score(members, penalty=0.2)
+    w = np.asarray(found)[:, 0]
+    x = np.stack([member["mask"] for member in members]) - np.mean([member["mask"] for member in members], 0)
+    y = np.mean([member["losses"] for member in members]) - np.stack([member["losses"][0] for member in members])
+    largest = np.abs(x.T @ y).max() / 30
+    slopes = x.T @ (y - x @ w) / 30
+    assert (np.abs(slopes) <= 0.2 * largest * 1.01).all()
+    assert 0 < np.count_nonzero(w) < 20
+    np.testing.assert_allclose(slopes[w != 0], 0.2 * largest * np.sign(w[w != 0]), rtol=0.01)
+
+
+def test_a_datamodel_of_members_that_saw_everything_is_refused(members, split):
+    member = replace(members[0], run=Run("models/full-0"))
+    with pytest.raises(
+        ValueError, match=r"member full-0 was trained on all 40 examples; use an ensemble with a `fraction`"
+    ):
+        datamodel.prepare(member, split)

@@ -155,8 +155,8 @@ def _choice_errors(config: dict, registry: Registry):
     for name, setting in config["settings"].items():
         yield from _unknown(path("settings", name, "dataset"), [setting["dataset"]], config["datasets"])
     for name, method in config["methods"].items():
-        chosen = method["only"].get("settings", [])
-        yield from _unknown(path("methods", name, "only", "settings"), chosen, config["settings"])
+        for room in ("settings", "ensembles"):
+            yield from _unknown(path("methods", name, "only", room), method["only"].get(room, []), config[room])
 
 
 def _unknown(where: str, names, known):
@@ -280,5 +280,14 @@ def _chosen(config: dict, catalogue: str) -> list[tuple[str, dict]]:
 
 def chosen_settings(config: dict, method: dict) -> list[str]:
     """The settings of the run that a method runs on."""
-    chosen = config["run"].get("settings", list(config["settings"]))
-    return [name for name in chosen if name in method["only"].get("settings", chosen)]
+    return _allowed(config, method, "settings")
+
+
+def chosen_ensembles(config: dict, method: dict) -> list[str]:
+    """The ensembles of the run that a method runs on."""
+    return _allowed(config, method, "ensembles")
+
+
+def _allowed(config: dict, method: dict, catalogue: str) -> list[str]:
+    chosen = config["run"].get(catalogue, list(config[catalogue]))
+    return [name for name in chosen if name in method["only"].get(catalogue, chosen)]

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from attriflow import provenance
-from attriflow.config import chosen_settings
+from attriflow.config import chosen_ensembles, chosen_settings
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member
 from attriflow.fingerprint import fingerprint
@@ -130,7 +130,8 @@ class Plan:
             models = [self._model(setting, member, data) for member in members]
             ensembled = self._ensemble(setting, ensemble, members, models)
             for method in self._chosen("methods"):
-                if setting in chosen_settings(self.config, self.config["methods"][method]):
+                entry = self.config["methods"][method]
+                if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
                     for scores in self._scores(setting, ensemble, method, models, ensembled, data):
                         evaluated.append(self._evaluation(scores, ensembled, truths))
         return evaluated
@@ -217,6 +218,7 @@ class Plan:
                     f"{stem}/{start // own['block']}",
                     common
                     | {"members": [Path(model.stem).name for model in block], "model": architecture}
+                    | {"runs": [model.settings["run"] for model in block]}
                     | {"hyperparameters": costly | grid.prefixes()},
                     {"prepared": "npz"},
                     {"data": [Source(data, "data")], "models": [Source(model, "model") for model in block]},

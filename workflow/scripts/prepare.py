@@ -9,6 +9,7 @@ from attriflow.io import save_arrays
 from attriflow.job import Job, run
 from attriflow.memory import Size, refuse_what_cannot_fit
 from attriflow.models import builder, load_trained
+from attriflow.runs import Run
 
 
 def main(job: Job):
@@ -18,9 +19,9 @@ def main(job: Job):
     seconds = []
 
     def arrays():
-        members = zip(settings["members"], job.inputs("models"), strict=True)
-        for place, (name, path) in enumerate(members):
-            member = load_trained(path, name, job.seed, build)
+        members = zip(settings["members"], job.inputs("models"), settings["runs"], strict=True)
+        for place, (name, path, training) in enumerate(members):
+            member = load_trained(path, name, job.seed, build, Run.from_dict(training))
             if place == 0:
                 size = Size.of(member, split, settings["hyperparameters"].get("parameters", "all"))
                 refuse_what_cannot_fit(job.registry, settings["kind"], size, settings["hyperparameters"])

@@ -18,6 +18,7 @@ from torch import nn
 
 from attriflow.io import load_weights
 from attriflow.registry import Registry
+from attriflow.runs import Run
 from attriflow.streams import stream
 
 
@@ -33,10 +34,10 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
-def load_trained(path: Path, name: str, seed: int, build: Callable[[], nn.Module]) -> "Trained":
-    """A model that the models room saved."""
+def load_trained(path: Path, name: str, seed: int, build: Callable[[], nn.Module], run: Run | None = None) -> "Trained":
+    """A model that the models room saved, and the run that trained it."""
     content = load_weights(path)
-    return Trained(name, seed, build, content["checkpoints"], content["rates"])
+    return Trained(name, seed, build, content["checkpoints"], content["rates"], run)
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Trained:
     name: its file's name, and the name of every random stream that serves it.
     checkpoints: epoch -> state dict, ascending; the last is the final model.
     rates: learning rate at the end of each of these epochs.
+    run: the training that made it, where that is known.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Trained:
     build: Callable[[], nn.Module]
     checkpoints: dict[int, dict[str, torch.Tensor]]
     rates: dict[int, float]
+    run: Run | None = None
 
     def model(self, epoch: int | str = "last", parameters: str = "all") -> nn.Module:
         """The model after an epoch, in float64 and evaluation mode; only the chosen parameters require gradients.

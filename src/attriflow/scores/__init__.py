@@ -12,9 +12,19 @@ that both functions take is prepared at its largest value and scored at each (a 
 Everywhere, positive = helpful: training on the example lowers the loss of the test example.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+
+
+class Later:
+    """An array that is made when somebody asks: for a `score` that should not score every ensemble so far."""
+
+    def __init__(self, make: Callable[[], np.ndarray]):
+        self._make = make
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self._make(), dtype)
 
 
 def running_mean(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
