@@ -32,12 +32,12 @@ def main(names: list[str]):
     unknown = sorted(set(names) - set(CASES))
     if unknown:
         sys.exit(f"unknown benchmark {unknown}; known: {sorted(CASES)}")
-    rows = []
     for name in names or CASES:
+        rows = []
         for row in CASES[name]():
             rows.append({"benchmark": name} | row)
             print(", ".join(f"{key} {value}" for key, value in row.items() if value != ""), flush=True)
-    write(rows)
+        write(rows)
 
 
 def write(rows: list[dict]):
