@@ -83,8 +83,8 @@ def test_editing_comments_docstrings_and_layout_runs_nothing(project):
     project.edit("src/attriflow/engine/__init__.py", '"""The batched', '"""An even better batched')
     project.edit(
         "src/attriflow/scores/trak.py",
-        "    model = member.model(epoch)\n",
-        "    # why\n\n    model = member.model(epoch)\n",
+        "    model = member.model(epoch, parameters)\n",
+        "    # why\n\n    model = member.model(epoch, parameters)\n",
     )
     assert project.planned() == set()
 
