@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simulated_device  # noqa: F401 (must be there before the first derivative is taken)
 import torch
 
 from attriflow import engine

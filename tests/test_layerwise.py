@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, per_example
 from attriflow.hyperparameters import problem
-from attriflow.layerwise import decompose
 from attriflow.models import Trained, cnn, logistic, mlp, transformer
 from attriflow.registry import Registry
 from attriflow.scores import datainf, ekfac, grad_dot, influence, logra

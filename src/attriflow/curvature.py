@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
+import scipy.linalg
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 
-from attriflow.gradients import Factors, Gradients, inputs, per_example
+from attriflow.gradients import Factors, Gradients, inputs, labels, per_example
 from attriflow.outputs import loss
 
 MOST_PARAMETERS = 10_000  # p × p in float64 is then 763 MiB
@@ -34,7 +35,7 @@ def products(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradient
     if kind == "fisher":
         return partial(_fisher_product, gradients)
     state = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    x, y = inputs(model, x), torch.from_numpy(np.ascontiguousarray(y))
+    x, y = inputs(model, x), labels(model, y)
     order, room = gradients.order(state), _CHUNK_BYTES // (8 * _activations(model, x))
     one = partial({"ggn": _gauss_newton_product, "hessian": _hessian_product}[kind], model, state)
 
@@ -109,6 +110,21 @@ def _activations(model: nn.Module, x: Tensor) -> int:
     return max(1, kept(2) - kept(1))  # what does not depend on the example drops out
 
 
+def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (q,), ascending, and eigenvectors (q, q) of a symmetric matrix, which is overwritten.
+
+    Eigenvalues below q times the precision of the largest, in size, are rounding error and become 0.
+    """
+    if matrix.is_cpu:
+        # scipy's divide and conquer overwrites its input: no second matrix
+        found = scipy.linalg.eigh(matrix.numpy(), driver="evd", overwrite_a=True, check_finite=False)
+        values, vectors = (torch.from_numpy(each) for each in found)
+    else:
+        values, vectors = torch.linalg.eigh(matrix)
+    sizes = values.abs()
+    return torch.where(sizes > len(values) * torch.finfo(values.dtype).eps * sizes.max(), values, 0), vectors
+
+
 # --- exact matrices ------------------------------------------------------------------------------------------
 
 
@@ -154,12 +170,14 @@ def _blockwise_gauss_newton(model: nn.Module, x: Tensor, gradients: Gradients) -
     columns = []
     for c in range(p.shape[1]):
         # column c of R = diag(sqrt p) - p sqrt(p)ᵀ, for which R Rᵀ = diag(p) - p pᵀ
-        root = p[:, c, None].sqrt() * (torch.eye(p.shape[1], dtype=p.dtype)[c] - p)
+        root = p[:, c, None].sqrt() * (torch.eye(p.shape[1], dtype=p.dtype, device=p.device)[c] - p)
         columns.append(
-            per_example(model, x.numpy(), np.arange(len(x)), lambda z, rows, root=root: (z * root[rows]).sum(-1))
+            per_example(
+                model, x.numpy(force=True), np.arange(len(x)), lambda z, rows, root=root: (z * root[rows]).sum(-1)
+            )
         )
     starts = np.cumsum([0, *(part.size for part in gradients.parts)])
-    matrix = torch.empty(gradients.size, gradients.size, dtype=p.dtype)
+    matrix = torch.empty(gradients.size, gradients.size, dtype=p.dtype, device=p.device)
     for first, left in enumerate(gradients.parts):
         for second, right in enumerate(gradients.parts[: first + 1]):
             mine = torch.stack([each.parts[first].b for each in columns])  # (c, n, out)
@@ -198,7 +216,8 @@ def _check_size(gradients: Gradients):
 
 def _matrix(product: Products, model: nn.Module, size: int) -> Tensor:
     """The symmetric matrix (p, p) whose products are given."""
-    matrix = torch.empty(size, size, dtype=next(model.parameters()).dtype)
+    parameter = next(model.parameters())
+    matrix = torch.empty(size, size, dtype=parameter.dtype, device=parameter.device)
     for start in range(0, size, _ROWS):
         basis = matrix.new_zeros(min(_ROWS, size - start), size)
         basis.diagonal(start).fill_(1)

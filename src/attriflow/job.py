@@ -11,21 +11,28 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attriflow import fingerprint, provenance
 from attriflow.io import load_json
 from attriflow.progress import Progress
 from attriflow.registry import Registry
 
+if TYPE_CHECKING:
+    import torch
+
+DEVICE = "ATTRIFLOW_DEVICE"
+
 
 class Job:
     """What a script sees of its job: settings, verified inputs, outputs, threads, progress."""
 
-    def __init__(self, spec: dict, threads: int):
+    def __init__(self, spec: dict, threads: int, device: str):
         self.spec = spec
         self.settings: dict = spec["settings"]
         self.seed: int = self.settings["seed"]
         self.threads = threads
+        self._device = device
         self.registry = Registry(self.settings["plugins"])
         self.outputs = {name: Path(path) for name, path in spec["outputs"].items()}
         self._refuse_changed_code()
@@ -45,6 +52,13 @@ class Job:
         script = Path(sys.modules["__main__"].__file__).resolve()
         if changed := fingerprint.changed(self.spec["code"], [script, *self.registry.plugin_files()]):
             raise RuntimeError(f"the code of {', '.join(changed)} changed since this job was planned; run again")
+
+    @property
+    def device(self) -> "torch.device":
+        """Where to compute. Raises ValueError for a device that is asked for and not there."""
+        from attriflow import device
+
+        return device.choose(self._device)
 
     def costs(self, name: str) -> list[dict]:
         """What each file of an input cost to make: seconds, cpu_seconds, peak_mib."""
@@ -86,6 +100,9 @@ def run(main: Callable[[Job], None]):
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("spec", type=Path, help="the job's spec, a file under specs/")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="processor threads to use")
+    parser.add_argument(
+        "--device", default=os.getenv(DEVICE, "auto"), help=f"cpu, cuda, or auto (also by the variable {DEVICE})"
+    )
     arguments = parser.parse_args()
     spec = load_json(arguments.spec)["spec"]
     log = Path("logs", f"{spec['job']}.log")
@@ -96,7 +113,7 @@ def run(main: Callable[[Job], None]):
     with open(log, "w") as file:
         sys.stderr = _Tee(terminal, file)
         try:
-            job = Job(spec, arguments.threads)
+            job = Job(spec, arguments.threads, arguments.device)
             main(job)
             spent = cost(started)
             provenance.write(Path("results", f"{spec['job']}.made.json"), spec, job.outputs, spent)

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_EPSILON = 2.0**-52
-
 
 @dataclass(frozen=True)
 class Krylov:
@@ -32,15 +30,15 @@ def lanczos(product: Callable[[Tensor], Tensor], starts: Tensor, steps: int) -> 
     """Lanczos with full reorthogonalisation for every row of starts (k, p) at once: `steps` products (k, p) -> (k, p).
 
     Lanczos 1950; orthogonalised twice against all earlier vectors, the memory of which is 8 k p `steps` bytes. A
-    residual that is rounding error, below p × 2⁻⁵² of the largest entry of T, ends a space: it has no further vectors,
-    and zeros stand in T. A zero start vector has no space at all.
+    residual that is rounding error, below p times the precision of the largest entry of T, ends a space: it has no
+    further vectors, and zeros stand in T. A zero start vector has no space at all.
     """
     k, p = starts.shape
     basis, diagonal, beside = starts.new_zeros(k, steps, p), starts.new_zeros(k, steps), starts.new_zeros(k, steps)
     norms = lengths = starts.norm(dim=1)
-    residual, largest = starts, torch.zeros_like(norms)
+    residual, largest, epsilon = starts, torch.zeros_like(norms), torch.finfo(starts.dtype).eps
     for step in range(steps):
-        lengths = torch.where(lengths > p * _EPSILON * largest, lengths, 0)
+        lengths = torch.where(lengths > p * epsilon * largest, lengths, 0)
         if step:
             beside[:, step - 1] = lengths
         if not lengths.any():
@@ -64,7 +62,7 @@ def ritz(diagonal: np.ndarray, beside: np.ndarray, steps: int) -> tuple[np.ndarr
     made = diagonal.shape[-1]
     if steps > made:
         raise ValueError(f"iterations: {steps} asked for, {made} were prepared")
-    matrices = np.zeros((*diagonal.shape[:-1], steps, steps))
+    matrices = np.zeros((*diagonal.shape[:-1], steps, steps), diagonal.dtype)
     places = np.arange(steps)
     matrices[..., places, places] = diagonal[..., :steps]
     matrices[..., places[1:], places[:-1]] = beside[..., : steps - 1]  # the lower triangle is what eigh reads
@@ -72,7 +70,10 @@ def ritz(diagonal: np.ndarray, beside: np.ndarray, steps: int) -> tuple[np.ndarr
 
 
 def inverse(values: np.ndarray, damping: float, size: int) -> np.ndarray:
-    """1 / (|θ| + damping) of Ritz values (..., s); 0 for those below size × 2⁻⁵² of the largest, rounding error."""
+    """1 / (|θ| + damping) of Ritz values (..., s); 0 for those that are rounding error.
+
+    These are below size times the precision of the largest.
+    """
     sizes = np.abs(values)
-    kept = sizes > size * _EPSILON * sizes.max(-1, keepdims=True)
+    kept = sizes > size * np.finfo(sizes.dtype).eps * sizes.max(-1, keepdims=True)
     return np.divide(1, sizes + damping, out=np.zeros_like(sizes), where=kept)

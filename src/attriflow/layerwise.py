@@ -6,7 +6,6 @@ a relative damping.
 """
 
 import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 
@@ -30,7 +29,9 @@ def pack(layers: dict[str, dict[str, Tensor]]) -> dict[str, np.ndarray]:
     >>> sorted(pack({"head.weight": {"values": torch.ones(2)}}))
     ['head.weight/values']
     """
-    return {f"{layer}/{name}": array.numpy() for layer, arrays in layers.items() for name, array in arrays.items()}
+    return {
+        f"{layer}/{name}": array.numpy(force=True) for layer, arrays in layers.items() for name, array in arrays.items()
+    }
 
 
 def unpack(member: dict[str, np.ndarray]) -> dict[str, dict[str, Tensor]]:
@@ -45,13 +46,3 @@ def unpack(member: dict[str, np.ndarray]) -> dict[str, dict[str, Tensor]]:
 def absolute(damping: float, relative: bool, layer: dict[str, Tensor]) -> float:
     """The damping of one layer: as given, or in units of the layer's mean squared gradient."""
     return damping * float(layer["mean_square"]) if relative else damping
-
-
-def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (q,) and eigenvectors (q, q) of a positive semi-definite matrix, which is overwritten.
-
-    Eigenvalues below q × 2⁻⁵² of the largest are rounding error and become 0.
-    """
-    values, vectors = scipy.linalg.eigh(matrix.numpy(), driver="evd", overwrite_a=True, check_finite=False)
-    values[values <= len(values) * np.finfo(np.float64).eps * values.max()] = 0
-    return torch.from_numpy(values), torch.from_numpy(vectors)

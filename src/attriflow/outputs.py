@@ -26,4 +26,14 @@ def _mean(values: Tensor) -> Tensor:
     return values if values.ndim == 1 else values.flatten(1).mean(1)
 
 
-OUTPUTS = {"loss": loss, "margin": margin}
+def last_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy at the last position of each sequence, (n,); logits (n, t, c)."""
+    return loss(logits[:, -1], labels[:, -1])
+
+
+OUTPUTS = {"loss": loss, "margin": margin, "last_token_loss": last_token_loss}
+
+
+def measured(logits: Tensor) -> list[str]:
+    """The outputs that exist for such logits: those of positions only where there are positions."""
+    return [name for name in OUTPUTS if logits.ndim > 2 or name != "last_token_loss"]

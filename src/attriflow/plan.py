@@ -219,7 +219,7 @@ class Plan:
                     common
                     | {"members": [Path(model.stem).name for model in block], "model": architecture}
                     | {"runs": [model.settings["run"] for model in block]}
-                    | {"hyperparameters": costly | grid.prefixes()},
+                    | {"hyperparameters": costly | grid.prefixes(), "dtype": self.config["dtype"]},
                     {"prepared": "npz"},
                     {"data": [Source(data, "data")], "models": [Source(model, "model") for model in block]},
                     [("scores", entry["kind"]), ("models", architecture["kind"])],

@@ -38,7 +38,7 @@ def project(
     the first k' columns. stream: names to a generator.
     """
     singles = [each.to(torch.float32) for each in gradients]
-    projected = [torch.zeros(len(each), dimension) for each in singles]
+    projected = [torch.zeros(len(each), dimension, device=each.device) for each in singles]
     if kind == "sjlt":
         for each, out in zip(singles, projected, strict=True):
             for part in each.parts:
@@ -47,7 +47,7 @@ def project(
     most = max(len(each) for each in singles)
     for place, part in enumerate(singles[0].parts):
         for units in _blocks(part, max(most, dimension)):
-            matrix = _matrix(part, units, dimension, stream, DRAWS[kind])
+            matrix = _matrix(part, units, dimension, stream, DRAWS[kind]).to(part.device)
             for each, out in zip(singles, projected, strict=True):
                 rows = each.parts[place].dense(units)
                 out.addmm_(rows, matrix[: rows.shape[1]])

@@ -30,14 +30,23 @@ def add_sketch(part: Part, projected: Tensor, stream: Callable[..., np.random.Ge
     if isinstance(part, Rows):
         for block, random in enumerate(draws):
             columns = projected[:, block * WIDTH : (block + 1) * WIDTH]
-            columns += WIDTH**0.5 * _count(part.values.T, *hashes(random, part.size)).T[:, : columns.shape[1]]
+            columns += (
+                WIDTH**0.5
+                * _count(part.values.T, *(each.to(part.device) for each in hashes(random, part.size))).T[
+                    :, : columns.shape[1]
+                ]
+            )
         return
     rows = part.rows if isinstance(part, Lookups) else part.a.shape[-1]
-    left, right = torch.zeros(rows, blocks, WIDTH), torch.zeros(part.b.shape[-1], blocks, WIDTH)
+    left, right = (
+        torch.zeros(rows, blocks, WIDTH),
+        torch.zeros(part.b.shape[-1], blocks, WIDTH),
+    )  # drawn on the processor
     for block, random in enumerate(draws):
         for matrix in (left, right):
             places, signs = hashes(random, len(matrix))
             matrix[torch.arange(len(matrix)), block, places] = signs
+    left, right = left.to(part.device), right.to(part.device)
     for start in range(0, len(part), _ROWS):
         some = slice(start, start + _ROWS)
         projected[some] += WIDTH**0.5 * _convolve(part, some, left, right)[:, :dimension]
@@ -51,7 +60,7 @@ def hashes(random: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
 
 def _count(columns: Tensor, places: Tensor, signs: Tensor) -> Tensor:
     """Signed sums (WIDTH, n) of the coordinates (size, n) that share a place."""
-    return torch.zeros(WIDTH, columns.shape[1]).index_add_(0, places, columns * signs[:, None])
+    return columns.new_zeros(WIDTH, columns.shape[1]).index_add_(0, places, columns * signs[:, None])
 
 
 def _convolve(part: Factors | Sequences | Lookups, rows: slice, left: Tensor, right: Tensor) -> Tensor:

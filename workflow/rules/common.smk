@@ -20,7 +20,7 @@ if workflow.is_main_process:
 python = os.path.dirname(sys.executable)
 os.environ.update(PATH=os.pathsep.join([python, os.getenv("PATH", "")]))
 shell.prefix(
-    f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; "
+    f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src ATTRIFLOW_DEVICE={plan.config['device']}; "
     f"SCRIPTS={shlex.quote(workflow.basedir)}/workflow/scripts; "
 )
 

@@ -1,10 +1,12 @@
 """Make what one method needs of a block of members: its costly part."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from attriflow.data import load_split
+from attriflow.device import DTYPES
 from attriflow.io import save_arrays
 from attriflow.job import Job, run
 from attriflow.memory import Size, refuse_what_cannot_fit
@@ -22,6 +24,7 @@ def main(job: Job):
         members = zip(settings["members"], job.inputs("models"), settings["runs"], strict=True)
         for place, (name, path, training) in enumerate(members):
             member = load_trained(path, name, job.seed, build, Run.from_dict(training))
+            member = replace(member, device=job.device, dtype=DTYPES[settings["dtype"]])
             if place == 0:
                 size = Size.of(member, split, settings["hyperparameters"].get("parameters", "all"))
                 refuse_what_cannot_fit(job.registry, settings["kind"], size, settings["hyperparameters"])

@@ -17,9 +17,19 @@ def main(job: Job):
     epochs = settings["recipe"]["epochs"]
     progress = job.progress(len(runs) * epochs, "epoch")
     stacks = engine.train(
-        build, split.train_x, split.train_y, runs, settings["recipe"], job.seed, threads=job.threads, progress=progress
+        build,
+        split.train_x,
+        split.train_y,
+        runs,
+        settings["recipe"],
+        job.seed,
+        threads=job.threads,
+        device=job.device,
+        progress=progress,
     )
-    measured = [engine.measure(build, stack.weights[epochs], split.test_x, split.test_y) for stack in stacks]
+    measured = [
+        engine.measure(build, stack.weights[epochs], split.test_x, split.test_y, job.device) for stack in stacks
+    ]
     save_arrays(
         job.outputs["outputs"], {name: np.concatenate([each[name] for each in measured]) for name in measured[0]}
     )

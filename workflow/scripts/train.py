@@ -22,6 +22,7 @@ def main(job: Job):
         settings["recipe"],
         job.seed,
         checkpoints=tuple(settings["checkpoints"]),
+        device=job.device,
         progress=progress,
     )
     checkpoints = {epoch: trained.state(0, epoch) for epoch in settings["checkpoints"]}
@@ -30,17 +31,17 @@ def main(job: Job):
         job.outputs["model"],
         {"checkpoints": checkpoints, "rates": rates(settings["recipe"], steps, settings["checkpoints"])},
     )
-    save_json(job.outputs["metrics"], metrics(build, trained, split))
+    save_json(job.outputs["metrics"], metrics(build, trained, split, job.device))
 
 
-def metrics(build, trained: engine.Trainings, split: Split) -> dict:
+def metrics(build, trained: engine.Trainings, split: Split, device) -> dict:
     """Losses and accuracies of every checkpoint on all training and test examples, and the loss of every epoch."""
     parts = {"train": (split.train_x, split.train_y), "test": (split.test_x, split.test_y)}
     found = {
         str(epoch): {
             f"{part}_{name}": value
             for part, (x, y) in parts.items()
-            for name, value in engine.quality(build, trained.state(0, epoch), x, y).items()
+            for name, value in engine.quality(build, trained.state(0, epoch), x, y, device).items()
         }
         for epoch in trained.weights
     }

@@ -13,12 +13,15 @@ from threading import Lock
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from attriflow.device import CPU
 from attriflow.engine import functional, layers
 from attriflow.engine.dropout import masks
 from attriflow.engine.optimisers import OPTIMISERS, learning_rate
+from attriflow.gradients import inputs, labels
 from attriflow.models import built
-from attriflow.outputs import OUTPUTS
+from attriflow.outputs import OUTPUTS, measured
 from attriflow.runs import Run
 from attriflow.streams import stream, torch_seed
 
@@ -26,6 +29,8 @@ from attriflow.streams import stream, torch_seed
 # with 1 MiB of L2 and 32 MiB of L3, an MLP of 109,386 parameters was fastest in stacks of 2 to 4 (docs/engine.md).
 STACK_BYTES = 6 * 2**20
 MOST_IN_A_STACK = 64
+# An accelerator has no such caches, and wants large products.
+DEVICE_BYTES = 2**30
 
 _INITIALISING = Lock()  # torch's own generator is one for all threads
 
@@ -58,20 +63,22 @@ def train(
     checkpoints: tuple[int, ...] = (),
     stack: int | None = None,
     threads: int = 1,
+    device: torch.device = CPU,
     progress: Callable[[int], None] = lambda epochs: None,
 ) -> Iterator[Trainings]:
     """Train every run on its part of x (n, ...) and y (n,), in stacks, and yield each stack in the order of `runs`.
 
     checkpoints: epochs whose weights to keep, besides the last. stack: runs that train together; None sizes it to
-    the caches. threads: stacks that train at once. progress: called with the number of epochs that were trained.
+    the caches. threads: stacks that train at once. device: where they train; weights come back on the processor.
+    progress: called with the number of epochs that were trained.
     Raises Diverged naming run, epoch and step when a loss is not finite.
     """
     threads_of_torch = torch.get_num_threads()
     torch.set_num_threads(1)  # one thread a stack: faster than sharing small products, and equal to the bit
     try:
-        size = stack or _stack_size(build)
+        size = stack or _stack_size(build, device)
         chunks = [tuple(group) for group in _groups(runs, size, len(x))]
-        x, y = _tensor(x), _tensor(y)
+        x, y = _tensor(x).to(device), _tensor(y).to(device)
         kept = {*checkpoints, recipe["epochs"]}
 
         def work(chunk):
@@ -86,31 +93,48 @@ def train(
         torch.set_num_threads(threads_of_torch)
 
 
-def measure(build: Callable[[], nn.Module], weights: dict[str, Tensor], x: np.ndarray, y: np.ndarray) -> dict:
-    """Outputs of every run in float64, name -> (runs, m).
+def measure(
+    build: Callable[[], nn.Module],
+    weights: dict[str, Tensor],
+    x: np.ndarray,
+    y: np.ndarray,
+    device: torch.device = CPU,
+) -> dict[str, np.ndarray]:
+    """Outputs of every run in float64, name -> (runs, m): those that exist for its logits.
 
     float64, because nearly equal losses of nearly equal models are subtracted later.
     """
-    module = built(build).double().eval()
-    x, y = _tensor(x).double(), _tensor(y)
-    found = {name: [] for name in OUTPUTS}
-    with torch.inference_mode():
+    module = built(build).to(device).double().eval()
+    x, y = inputs(module, x), labels(module, y)
+    found: dict[str, list[np.ndarray]] = {}
+    with torch.no_grad():
         for index in range(len(next(iter(weights.values())))):
-            state = {name: values[index].double() for name, values in weights.items()}
-            logits = torch.func.functional_call(module, state, (x,))
-            for name, output in OUTPUTS.items():
-                found[name].append(output(logits, y).numpy())
+            logits = functional_call(module, _double(weights, index, device), (x,))
+            for name in measured(logits):
+                found.setdefault(name, []).append(OUTPUTS[name](logits, y).numpy(force=True))
     return {name: np.stack(values) for name, values in found.items()}
 
 
-def quality(build: Callable[[], nn.Module], state: dict[str, Tensor], x: np.ndarray, y: np.ndarray) -> dict:
-    """Mean loss, and accuracy, of one model on x (n, ...) and y (n,)."""
-    module = built(build).double().eval()
-    with torch.inference_mode():
-        logits = torch.func.functional_call(module, {k: v.double() for k, v in state.items()}, (_tensor(x).double(),))
-        labels = _tensor(y)
-        right = (logits.argmax(-1) == labels).double().mean()
-        return {"loss": float(OUTPUTS["loss"](logits, labels).mean()), "accuracy": float(right)}
+def _double(weights: dict[str, Tensor], index: int, device: torch.device) -> dict[str, Tensor]:
+    """The state of one run: its numbers in float64, counters as they are."""
+    rows = {name: values[index].to(device) for name, values in weights.items()}
+    return {name: values.double() if values.is_floating_point() else values for name, values in rows.items()}
+
+
+def quality(
+    build: Callable[[], nn.Module],
+    state: dict[str, Tensor],
+    x: np.ndarray,
+    y: np.ndarray,
+    device: torch.device = CPU,
+) -> dict:
+    """Mean loss, and accuracy, of one model on x (n, ...) and y (n, ...)."""
+    module = built(build).to(device).double().eval()
+    with torch.no_grad():
+        stacked = {name: values[None] for name, values in state.items()}
+        logits, y = functional_call(module, _double(stacked, 0, device), (inputs(module, x),)), labels(module, y)
+        right = (logits.argmax(-1) == y).double().mean()
+        return {"loss": float(OUTPUTS["loss"](logits, y).mean()), "accuracy": float(right)}
 
 
 def initial_weights(build: Callable[[], nn.Module], seed: int, run: Run) -> nn.Module:
@@ -129,9 +153,10 @@ def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _stack_size(build: Callable[[], nn.Module]) -> int:
+def _stack_size(build: Callable[[], nn.Module], device: torch.device) -> int:
     parameters = sum(parameter.numel() for parameter in built(build).parameters())
-    return max(1, min(MOST_IN_A_STACK, STACK_BYTES // (12 * parameters)))
+    room = STACK_BYTES if device.type == "cpu" else DEVICE_BYTES
+    return max(1, min(MOST_IN_A_STACK, room // (12 * parameters)))
 
 
 def _groups(runs: list[Run], size: int, n: int) -> Iterator[list[Run]]:
@@ -161,33 +186,36 @@ def _train_stack(build, x, y, runs, recipe, seed, kept, progress) -> Trainings:
     weights, losses = {}, np.empty((len(runs), epochs))
     for epoch in range(1, epochs + 1):
         orders = np.stack([order(seed, run, each, epoch) for run, each in zip(runs, examples, strict=True)])
-        shares = _shares(runs, orders)
-        noise = masks(stack.dropouts, seed, runs, epoch, count)
-        places, found = torch.from_numpy(orders), np.empty((len(starts), len(runs)))
+        shares = _shares(runs, orders, x.device)
+        noise = [mask.to(x.device) for mask in masks(stack.dropouts, seed, runs, epoch, count)]
+        places, found = torch.from_numpy(orders).to(x.device), []
         for step, start in enumerate(starts):
             rows = slice(start, start + batch)
-            found[step] = stack.backward(
-                y,
-                places[:, rows],
-                None if shares is None else shares[:, rows],
-                [mask[:, rows] for mask in noise],
-                optimiser.decay,
+            found.append(
+                stack.backward(
+                    y,
+                    places[:, rows],
+                    None if shares is None else shares[:, rows],
+                    [mask[:, rows] for mask in noise],
+                    optimiser.decay,
+                )
             )
             optimiser.step(learning_rate(recipe, (epoch - 1) * len(starts) + step, epochs * len(starts)))
-        _refuse_divergence(runs, epoch, found)
-        losses[:, epoch - 1] = found.mean(0)
+        steps = torch.stack(found).double().numpy(force=True)  # (steps, runs)
+        _refuse_divergence(runs, epoch, steps)
+        losses[:, epoch - 1] = steps.mean(0)
         if epoch in kept:
-            weights[epoch] = stack.state()
+            weights[epoch] = {name: values.cpu() for name, values in stack.state().items()}
         progress(len(runs))
     return Trainings(runs, weights, losses)
 
 
-def _shares(runs: tuple[Run, ...], orders: np.ndarray) -> Tensor | None:
+def _shares(runs: tuple[Run, ...], orders: np.ndarray, device: torch.device) -> Tensor | None:
     """Weights of the ordered examples, (runs, examples): 0 for what a run leaves out. None where nobody does."""
     if not any(run.left_out for run in runs):
         return None
     out = [np.isin(row, run.left_out) for run, row in zip(runs, orders, strict=True)]
-    return torch.from_numpy(1 - np.stack(out).astype(np.float32))
+    return torch.from_numpy(1 - np.stack(out).astype(np.float32)).to(device)
 
 
 def _refuse_divergence(runs: tuple[Run, ...], epoch: int, found: np.ndarray):

@@ -37,13 +37,13 @@ class Stack:
                     f"layer '{name}' is batch normalisation in training mode, which mixes the examples of a batch; "
                     f"use group or layer normalisation"
                 )
-        self.dropouts, self._masks = _sites(modules[0], x[:2])
+        self.dropouts, self._masks = _sites(modules[0], x[:2].cpu())
         skeleton = copy.deepcopy(modules[0]).to("meta")
         for name in self._masks:
             skeleton.set_submodule(name, _Masked())
         self._x = x
-        self.flat = Flat(modules)
-        self._buffers = stack_module_state(modules)[1]
+        self.flat = Flat(modules, x.device)
+        self._buffers = {name: values.to(x.device) for name, values in stack_module_state(modules)[1].items()}
 
         def mean_loss(state, x, y, shares):
             return (loss(functional_call(skeleton, state, (x,)), y) * shares).sum()
@@ -59,7 +59,7 @@ class Stack:
 
         places: rows of the examples, (runs, batch). shares: their weights, or None for 1. noise: a mask per dropout.
         """
-        shares = torch.ones(places.shape) if shares is None else shares
+        shares = torch.ones(places.shape, device=places.device) if shares is None else shares
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
         free = {name: values.detach().requires_grad_() for name, values in self.flat.parameters.items()}
         state = free | self._buffers | {f"{name}.mask": mask for name, mask in zip(self._masks, noise, strict=True)}

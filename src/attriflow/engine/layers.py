@@ -53,7 +53,7 @@ class Stack:
 
     def __init__(self, modules: list[nn.Module], x: Tensor):
         self._x = x.flatten(1)
-        self.flat = Flat(modules)
+        self.flat = Flat(modules, x.device)
         self._layers: list[_Linear | str] = []
         self.dropouts: list[Site] = []
         for name, layer in modules[0].named_children():
@@ -118,8 +118,9 @@ class Stack:
         """Values and their gradients at the input and behind every linear layer; the input needs no gradient."""
         if batch not in self._buffers:
             widths = [self._x.shape[1], *(layer.weight.shape[1] for layer in self._linears)]
-            values = [aligned(runs, batch, width) for width in widths]
-            self._buffers[batch] = values, [torch.empty(0), *(aligned(runs, batch, width) for width in widths[1:])]
+            values = [aligned(runs, batch, width, device=self._x.device) for width in widths]
+            gradients = [aligned(runs, batch, width, device=self._x.device) for width in widths[1:]]
+            self._buffers[batch] = values, [values[0], *gradients]
         return self._buffers[batch]
 
 
@@ -127,7 +128,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, shares: Tensor | None, gradie
     """Mean losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1); their gradient goes to `gradient`."""
     batch = logits.shape[1]
     if shares is None:
-        shares = torch.full((*labels.shape[:2], 1), 1 / batch)
+        shares = logits.new_full((*labels.shape[:2], 1), 1 / batch)
     else:
         shares = (shares / shares.sum(1, keepdim=True).clamp(min=1))[..., None]  # (runs, batch, 1)
     torch.log_softmax(logits, -1, out=gradient)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 _ALIGNMENT = 64  # elements
 
 
-def aligned(runs: int, *shape: int) -> Tensor:
+def aligned(runs: int, *shape: int, device: torch.device) -> Tensor:
     """An uninitialised (runs, *shape) whose rows begin at aligned addresses."""
     size = math.prod(shape)
-    return torch.empty(runs, _padded(size))[:, :size].unflatten(1, shape)
+    return torch.empty(runs, _padded(size), device=device)[:, :size].unflatten(1, shape)
 
 
 def _padded(size: int) -> int:
@@ -26,13 +26,13 @@ def _padded(size: int) -> int:
 class Flat:
     """Parameters and their gradient buffers, (runs, p padded), and views of both by the names of the module."""
 
-    def __init__(self, modules: list[nn.Module]):
+    def __init__(self, modules: list[nn.Module], device: torch.device):
         places, end = {}, 0
         for name, parameter in modules[0].named_parameters():
             places[name] = (end, parameter.shape)
             end += _padded(parameter.numel())
-        self.values = torch.zeros(len(modules), end)
-        self.buffer = torch.zeros(len(modules), end)
+        self.values = torch.zeros(len(modules), end, device=device)
+        self.buffer = torch.zeros(len(modules), end, device=device)
         self.parameters = _views(self.values, places)
         self.gradients = _views(self.buffer, places)
         for name, stacked in self.parameters.items():

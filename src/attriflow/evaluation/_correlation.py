@@ -1,10 +1,15 @@
 """Correlations per test example with bootstrap intervals, over rows (subsets, left-out examples) and test examples."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from attriflow.io import expect_finite
 from attriflow.streams import stream
+
+# what training on a helpful example does to each output
+HELPS = {"loss": -1, "margin": 1, "last_token_loss": -1}
 
 _CHUNK = 32  # test examples whose resampled ranks are held at once
 
@@ -24,6 +29,41 @@ class Resamples:
             random.multinomial(rows, np.full(rows, 1 / rows), count).astype(np.float32),
             random.multinomial(m, np.full(m, 1 / m), count).astype(np.float32),
         )
+
+
+def correlate(
+    scores: Iterable[tuple[str, np.ndarray]],
+    truth: dict[str, np.ndarray],
+    predict: Callable[[str, np.ndarray], np.ndarray],
+    *,
+    sign: int,
+    ranks: bool,
+    seed: int,
+    resamples: int,
+    confidence: float,
+) -> Iterator[dict]:
+    """Rows (see `attriflow.evaluation`) for every named scores array (n, m), and every output that the truth holds.
+
+    truth: outputs (rows, r, m), averaged over repeats; where they rise for what scores call helpful, `sign` is 1 for
+    outputs of HELPS that rise. predict: name and scores to predictions (rows, m).
+    """
+    outputs = {output: sign * helps * np.asarray(truth[output]) for output, helps in HELPS.items() if output in truth}
+    for output, values in outputs.items():
+        expect_finite(f"{output} of the ground truth", values)
+    rows, _, m = outputs["loss"].shape
+    drawn = Resamples.draw(seed, resamples, rows, m)
+    measure = Correlations({output: values.mean(1) for output, values in outputs.items()}, drawn, ranks=ranks)
+    ceilings = {output: ceiling(values, ranks=ranks) for output, values in outputs.items()}
+    for point, array in scores:
+        expect_finite(f"scores {point}", array)
+        for output, found in measure(predict(point, np.asarray(array)), confidence).items():
+            yield {
+                "point": point,
+                "output": output,
+                "ceiling": ceilings[output],
+                "rows": rows,
+                "test_examples": m,
+            } | found
 
 
 class Correlations:

@@ -8,13 +8,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from attriflow.evaluation._correlation import Correlations, Resamples, ceiling
-from attriflow.io import expect_finite, expect_shape
+from attriflow.evaluation._correlation import correlate
+from attriflow.io import expect_shape
 
 TRUTH = "subsets"
-
-# positive = helpful: the score of an example predicts how much it lowers the loss and raises the margin
-SIGNS = {"loss": -1, "margin": 1}
 
 
 def evaluate(
@@ -31,19 +28,12 @@ def evaluate(
     what the repeats allow.
     """
     masks = np.asarray(truth["masks"], np.float32)
-    s, n = masks.shape
-    m = truth["loss"].shape[2]
-    drawn = Resamples.draw(seed, resamples, s, m)
-    for output in SIGNS:
-        expect_finite(f"{output} of the ground truth", truth[output])
-    outputs = {output: sign * np.asarray(truth[output]) for output, sign in SIGNS.items()}
+
+    def group(point: str, array: np.ndarray) -> np.ndarray:
+        shape = (masks.shape[1], truth["loss"].shape[2])
+        expect_shape(f"scores {point}", array, shape, "training examples, test examples")
+        return masks @ array  # (s, m)
+
     # ASSUME: repeats of a subset are averaged before the correlation, not after it.
-    measure = Correlations({output: values.mean(1) for output, values in outputs.items()}, drawn, ranks=True)
-    ceilings = {output: ceiling(values, ranks=True) for output, values in outputs.items()}
-    for point, array in scores:
-        expect_shape(f"scores {point}", array, (n, m), "training examples, test examples")
-        expect_finite(f"scores {point}", array)
-        groups = masks @ np.asarray(array)  # (s, m)
-        for output, found in measure(groups, confidence).items():
-            row = {"point": point, "output": output, "ceiling": ceilings[output], "rows": s, "test_examples": m}
-            yield row | found
+    options = {"seed": seed, "resamples": resamples, "confidence": confidence}
+    return correlate(scores, truth, group, sign=1, ranks=True, **options)

@@ -17,11 +17,23 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from attriflow import device
 from attriflow.gradients.layers import rule
 from attriflow.gradients.parts import MOST_BYTES, Factors, Lookups, Part, Rows, Sequences
 from attriflow.outputs import OUTPUTS
 
-__all__ = ["Factors", "Gradients", "Lookups", "Part", "Rows", "Sequences", "factored_layers", "inputs", "per_example"]
+__all__ = [
+    "Factors",
+    "Gradients",
+    "Lookups",
+    "Part",
+    "Rows",
+    "Sequences",
+    "factored_layers",
+    "inputs",
+    "labels",
+    "per_example",
+]
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +54,18 @@ class Gradients:
         """Parameters, p."""
         return sum(part.size for part in self.parts)
 
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.parts[0].device
+
     def to(self, dtype: torch.dtype) -> "Gradients":
         """The same gradients in another precision."""
         return Gradients([part.to(dtype) for part in self.parts])
 
     def gram(self, other: "Gradients") -> Tensor:
         """Inner products (n, n') of every gradient here with every one of another."""
-        found = torch.empty(len(self), len(other), dtype=torch.float64)
+        found = torch.empty(len(self), len(other), dtype=torch.float64, device=self.device)
         for start in range(0, len(self), _ROWS):
             rows = slice(start, start + _ROWS)
             found[rows] = sum(mine.gram(theirs, rows) for mine, theirs in zip(self.parts, other.parts, strict=True))
@@ -85,7 +102,7 @@ class Gradients:
         """Where each coordinate lies among the flattened parameters of a state dict, (p,)."""
         places, end = {}, 0
         for name, value in state.items():
-            places[name] = torch.arange(end, end + value.numel()).reshape(value.shape)
+            places[name] = torch.arange(end, end + value.numel(), device=value.device).reshape(value.shape)
             end += value.numel()
         return torch.cat([part.order(places) for part in self.parts])
 
@@ -104,7 +121,7 @@ def per_example(
     memory. Raises ValueError with the indices of examples whose gradients are not finite.
     """
     output = OUTPUTS[output] if isinstance(output, str) else output
-    x, y = inputs(model, x), torch.from_numpy(np.ascontiguousarray(y))
+    x, y = inputs(model, x), labels(model, y)
     factored = factored_layers(model, x)
     rest = _rest(model, factored)
     pieces = [
@@ -120,9 +137,15 @@ def per_example(
 
 
 def inputs(model: nn.Module, x: np.ndarray) -> Tensor:
-    """Inputs as the model takes them: its dtype, or whole numbers where they are indices."""
-    x = torch.from_numpy(np.ascontiguousarray(x))
-    return x.to(next(model.parameters()).dtype) if x.is_floating_point() else x
+    """Inputs as the model takes them: on its device, in its dtype, or whole numbers where they are indices."""
+    parameter = next(model.parameters())
+    x = torch.from_numpy(np.ascontiguousarray(x)).to(parameter.device)
+    return x.to(parameter.dtype) if x.is_floating_point() else x
+
+
+def labels(model: nn.Module, y: np.ndarray) -> Tensor:
+    """Labels on the model's device."""
+    return torch.from_numpy(np.ascontiguousarray(y)).to(device.of(model))
 
 
 def factored_layers(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:

@@ -30,6 +30,16 @@ class _Part:
     def __len__(self) -> int:
         return len(next(iter(self._arrays().values())))
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(iter(self._arrays().values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Its precision."""
+        return next(array.dtype for array in self._arrays().values() if array.is_floating_point())
+
     def numbers(self) -> int:
         """How many numbers it holds."""
         return sum(array.numel() for array in self._arrays().values())

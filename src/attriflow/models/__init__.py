@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from attriflow.device import CPU
 from attriflow.io import load_weights
 from attriflow.registry import Registry
 from attriflow.runs import Run
@@ -48,6 +49,7 @@ class Trained:
     checkpoints: epoch -> state dict, ascending; the last is the final model.
     rates: learning rate at the end of each of these epochs.
     run: the training that made it, where that is known.
+    device, dtype: where its gradients are computed, and in what precision.
     """
 
     name: str
@@ -56,9 +58,13 @@ class Trained:
     checkpoints: dict[int, dict[str, torch.Tensor]]
     rates: dict[int, float]
     run: Run | None = None
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float64
 
     def model(self, epoch: int | str = "last", parameters: str = "all") -> nn.Module:
-        """The model after an epoch, in float64 and evaluation mode; only the chosen parameters require gradients.
+        """The model after an epoch, in evaluation mode, on its device and in its dtype.
+
+        Only the chosen parameters require gradients.
 
         parameters: 'all', 'last' for those of the last layer, or a pattern of their names (`blocks.*`, `*lora*`).
         Raises ValueError for an epoch that was not kept, for weights of another architecture, and for a pattern that
@@ -70,7 +76,7 @@ class Trained:
         module = built(self.build)
         fill(module, self.checkpoints[epoch], self.name)
         select(module, parameters)
-        return module.double().eval()
+        return module.to(self.device, self.dtype).eval()
 
     def stream(self, *names: str | int) -> np.random.Generator:
         """Random numbers that belong to this model and the named purpose."""

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import lasso_path
 
 from attriflow.data import Split
-from attriflow.gradients import inputs
+from attriflow.gradients import inputs, labels
 from attriflow.hyperparameters import Epoch, Fraction
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -40,8 +40,8 @@ def prepare(member: Trained, split: Split, *, epoch: Epoch = "last") -> dict[str
         )
     model = member.model(epoch)
     with torch.no_grad():
-        losses = loss(model(inputs(model, split.test_x)), torch.from_numpy(split.test_y))
-    return {"mask": mask, "losses": losses.numpy()}
+        losses = loss(model(inputs(model, split.test_x)), labels(model, split.test_y))
+    return {"mask": mask, "losses": losses.numpy(force=True)}
 
 
 def memory(size: Size) -> int:

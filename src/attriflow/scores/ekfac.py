@@ -25,10 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, inputs, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters
-from attriflow.layerwise import absolute, decompose, pack, places, unpack
+from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
@@ -85,7 +86,7 @@ def _columns(model: nn.Module, x: np.ndarray) -> Iterator[Gradients]:
     _, positions, classes = p.shape
     for position in range(positions):
         for each in range(classes):
-            one = torch.eye(classes, dtype=p.dtype)[each]
+            one = torch.eye(classes, dtype=p.dtype, device=p.device)[each]
             root = p[:, position, each, None].sqrt() * (one - p[:, position]) / positions  # (n, c)
 
             def output(logits: Tensor, rows: Tensor, root=root, position=position) -> Tensor:
@@ -144,7 +145,7 @@ def _spectra(rotated: dict[str, Part], columns: Columns, bases: dict, layers: di
             turned = replace(rotated[name], b=part.b @ basis[1]) if len(basis) == 2 else _rotate(part, basis)
             spectra[name] = spectra[name] + _energy(turned) / len(part)
     for name, spectrum in spectra.items():
-        least = spectrum.numel() * torch.finfo(torch.float64).eps * spectrum.max()
+        least = spectrum.numel() * torch.finfo(spectrum.dtype).eps * spectrum.max()
         spectra[name] = torch.where(spectrum > least, spectrum, 0.0)
     return spectra
 
@@ -160,9 +161,7 @@ def _energy(part: Part) -> Tensor:
         case Lookups():
             same = (part.index[:, :, None] == part.index[:, None, :]).to(part.b.dtype)  # (n, t, t)
             squares = part.b * (same @ part.b)  # of a row's sum, shared among the positions that read it
-            return torch.zeros(part.rows, part.grain, dtype=part.b.dtype).index_add_(
-                0, part.index.flatten(), squares.flatten(0, 1)
-            )
+            return part.b.new_zeros(part.rows, part.grain).index_add_(0, part.index.flatten(), squares.flatten(0, 1))
     return part.values.square().sum(0)
 
 

@@ -23,7 +23,7 @@ def prepare(
     model = member.model(epoch, parameters)
     train = per_example(model, split.train_x, split.train_y, "loss")
     test = per_example(model, split.test_x, split.test_y, "loss")
-    return {"cosines": cosines(train.gram(test), train.squared_norms(), test.squared_norms()).numpy()}
+    return {"cosines": cosines(train.gram(test), train.squared_norms(), test.squared_norms()).numpy(force=True)}
 
 
 def cosines(products: torch.Tensor, train_squares: torch.Tensor, test_squares: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ def prepare(
     model = member.model(epoch, parameters)
     train = per_example(model, split.train_x, split.train_y, "loss")
     test = per_example(model, split.test_x, split.test_y, "loss")
-    return {"products": train.gram(test).to(torch.float32).numpy()}
+    return {"products": train.gram(test).to(torch.float32).numpy(force=True)}
 
 
 def memory(size: Size) -> int:

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 
-from attriflow.curvature import fisher, gauss_newton, hessian
+from attriflow.curvature import decompose, fisher, gauss_newton, hessian
 from attriflow.data import Split
 from attriflow.gradients import Gradients, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters
@@ -47,17 +46,17 @@ def prepare(
     n = len(train)
     dual = curvature == "fisher" and n < train.size
     if dual:
-        values, vectors = _decompose(train.gram(train) / n)
+        values, vectors = _modes(train.gram(train) / n)
         left, right = vectors, vectors.T @ train.gram(test)
     else:
         matrix = _matrix(curvature, model, split, train)
-        values, vectors = _decompose(matrix)
+        values, vectors = _modes(matrix)
         left, right = train.dense() @ vectors, (test.dense() @ vectors).T
     return {
-        "values": values.numpy(),
-        "left": left.to(torch.float32).numpy(),
-        "right": right.to(torch.float32).contiguous().numpy(),
-        "squares": (n * values if dual else torch.ones_like(values)).numpy(),
+        "values": values.numpy(force=True),
+        "left": left.to(torch.float32).numpy(force=True),
+        "right": right.to(torch.float32).contiguous().numpy(force=True),
+        "squares": (n * values if dual else torch.ones_like(values)).numpy(force=True),
     }
 
 
@@ -67,14 +66,13 @@ def _matrix(curvature: str, model: torch.nn.Module, split: Split, train: Gradien
     return {"ggn": gauss_newton, "hessian": hessian}[curvature](model, split.train_x, split.train_y, train)
 
 
-def _decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def _modes(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues and eigenvectors of a symmetric matrix, without the modes that are rounding error."""
-    values, vectors = scipy.linalg.eigh(matrix.numpy(), driver="evd", overwrite_a=True, check_finite=False)
-    largest = np.abs(values).max()
-    if largest == 0:
+    values, vectors = decompose(matrix)
+    kept = values != 0
+    if not kept.any():
         raise ValueError("the curvature is zero everywhere: every training gradient vanishes")
-    kept = np.abs(values) > len(values) * np.finfo(np.float64).eps * largest
-    return torch.from_numpy(values[kept]), torch.from_numpy(np.ascontiguousarray(vectors[:, kept]))
+    return values[kept], vectors[:, kept].contiguous()
 
 
 def memory(size: Size, *, curvature: str = "fisher") -> int:

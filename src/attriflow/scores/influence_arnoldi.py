@@ -45,14 +45,14 @@ def prepare(
     train = per_example(model, split.train_x, split.train_y, "loss")
     test = per_example(model, split.test_x, split.test_y, "loss")
     # ASSUME: the distribution of the random start vector is not given; it is Gaussian.
-    start = torch.from_numpy(member.stream("arnoldi").standard_normal((1, train.size)))
+    start = torch.from_numpy(member.stream("arnoldi").standard_normal((1, train.size))).to(member.device, member.dtype)
     # ASSUME: every product takes all training examples; the paper takes a batch of them.
     space = lanczos(products(curvature, model, split.train_x, split.train_y, train), start, iterations)
     return {
-        "train": train.times(space.basis[0]).to(torch.float32).numpy(),
-        "test": test.times(space.basis[0]).to(torch.float32).numpy(),
-        "diagonal": space.diagonal[0].numpy(),
-        "beside": space.beside[0].numpy(),
+        "train": train.times(space.basis[0]).to(torch.float32).numpy(force=True),
+        "test": test.times(space.basis[0]).to(torch.float32).numpy(force=True),
+        "diagonal": space.diagonal[0].numpy(force=True),
+        "beside": space.beside[0].numpy(force=True),
         "parameters": np.array(train.size),
     }
 

@@ -60,7 +60,7 @@ def prepare(
         for step in range(iterations):
             found[step, :, rows] = train.times(space.basis[:, step])
         spaces.append((space.norms, space.diagonal, space.beside))
-    small = (torch.cat(pieces).numpy() for pieces in zip(*spaces, strict=True))
+    small = (torch.cat(pieces).numpy(force=True) for pieces in zip(*spaces, strict=True))
     arrays = dict(zip(("norms", "diagonal", "beside"), small, strict=True))
     return arrays | {"products": found.numpy(), "parameters": np.array(train.size)}
 

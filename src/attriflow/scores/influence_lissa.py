@@ -59,6 +59,7 @@ def prepare(
         raise ValueError(f"batch: {batch} asked for, there are {len(train)} training examples")
     product = products(curvature, model, split.train_x, split.train_y, train)
     start = torch.from_numpy(member.stream("lissa", "extremes").standard_normal((1, train.size)))
+    start = start.to(member.device, member.dtype)
     extremes = _extremes(product, start)
     if extremes[1] + damping > 2 * scale:
         raise ValueError(_advice("from step 1 on: the curvature", extremes, damping, scale))
@@ -69,7 +70,9 @@ def prepare(
         for repeat in range(repeats):
             drawn = _minibatches(member.stream("lissa", repeat), len(train), batch, depth)
             v = test.take(rows).dense()
-            solved = solved + _solve(product, v, drawn, start, damping=damping, scale=scale)
+            solved = solved + _solve(
+                product, v, (each.to(member.device) for each in drawn), start, damping=damping, scale=scale
+            )
         scores[:, rows] = train.times(solved / repeats)
     return {"scores": scores.numpy()}
 
@@ -100,7 +103,7 @@ def _solve(
 def _extremes(product: Products, start: Tensor) -> tuple[float, float]:
     """The smallest and the largest eigenvalue, estimated from a few steps of Lanczos."""
     space = lanczos(product, start, _STEPS)
-    values, _ = ritz(space.diagonal.numpy(), space.beside.numpy(), _STEPS)
+    values, _ = ritz(space.diagonal.numpy(force=True), space.beside.numpy(force=True), _STEPS)
     return float(values.min()), float(values.max())
 
 

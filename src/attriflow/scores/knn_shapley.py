@@ -15,6 +15,7 @@ import torch
 
 from attriflow.data import Split
 from attriflow.features import penultimate
+from attriflow.gradients import inputs, labels
 from attriflow.hyperparameters import Epoch, PositiveInt
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -30,14 +31,19 @@ def prepare(
 
     order (m, n) int32, matches (m, n) bool in that order; equal distances keep the order of the training examples.
     """
+    if split.train_y.ndim != 1:
+        raise ValueError("knn_shapley: every position of a sequence has a label; the method votes for one an example")
+    model = member.model(epoch)
     if features == "penultimate":
-        model = member.model(epoch)
         train, test = penultimate(model, split.train_x), penultimate(model, split.test_x)
     else:
-        train, test = (torch.from_numpy(x).double().flatten(1) for x in (split.train_x, split.test_x))
-    labels, test_labels = torch.from_numpy(split.train_y), torch.from_numpy(split.test_y)
+        train, test = (inputs(model, x).flatten(1) for x in (split.train_x, split.test_x))
+    train_y, test_y = labels(model, split.train_y), labels(model, split.test_y)
     order = torch.cat([_nearest(test[start : start + _TESTS], train) for start in range(0, len(test), _TESTS)])
-    return {"order": order.to(torch.int32).numpy(), "matches": (labels[order] == test_labels[:, None]).numpy()}
+    return {
+        "order": order.to(torch.int32).numpy(force=True),
+        "matches": (train_y[order] == test_y[:, None]).numpy(force=True),
+    }
 
 
 def _nearest(test: torch.Tensor, train: torch.Tensor) -> torch.Tensor:

@@ -18,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Part, Sequences, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
-from attriflow.layerwise import absolute, decompose, pack, places, unpack
+from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.projection import project
@@ -54,14 +55,14 @@ def prepare(
 def _projected(train: Part, test: Part, rank: int, stream: Stream) -> list[Tensor]:
     """Projected gradients (n, k) and (m, k) of one layer, float64."""
     if isinstance(train, Factors | Sequences):
-        left = _matrix(train.a.shape[-1], rank, stream(train.names[0], "in"))
-        right = _matrix(train.b.shape[-1], rank, stream(train.names[0], "out"))
+        left = _matrix(train.a.shape[-1], rank, stream(train.names[0], "in")).to(train.a)
+        right = _matrix(train.b.shape[-1], rank, stream(train.names[0], "out")).to(train.b)
         return [replace(each, a=each.a @ left, b=each.b @ right).dense() for each in (train, test)]
     # ASSUME: LoGra is defined for linear layers; any other is projected to rank² numbers by a dense Gaussian.
     if train.size <= rank**2:
         return [train.dense(), test.dense()]
     sets = [Gradients([train]), Gradients([test])]
-    return [each.double() / rank for each in project(sets, stream, dimension=rank**2, kind="gaussian")]
+    return [each.to(train.dtype) / rank for each in project(sets, stream, dimension=rank**2, kind="gaussian")]
 
 
 def _matrix(size: int, rank: int, random: np.random.Generator) -> Tensor:

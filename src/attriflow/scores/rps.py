@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attriflow.data import Split
 from attriflow.features import last_layer, penultimate
+from attriflow.gradients import inputs, labels
 from attriflow.hyperparameters import Epoch, Positive
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -40,20 +41,20 @@ def prepare(
     model = member.model(epoch)
     ones = last_layer(model, split.train_x).bias is not None
     train, test = (_features(model, x, ones) for x in (split.train_x, split.test_x))
-    labels = torch.from_numpy(split.train_y)
+    train_y, test_y = labels(model, split.train_y), labels(model, split.test_y)
     with torch.no_grad():
-        logits = model(torch.from_numpy(split.train_x).to(train.dtype))
-    wanted = torch.softmax(logits, -1)
+        logits = model(inputs(model, split.train_x))
+    wanted = torch.softmax(logits.double(), -1)
     if targets == "labels":
-        wanted = torch.nn.functional.one_hot(labels, logits.shape[1]).to(train.dtype)
+        wanted = torch.nn.functional.one_hot(train_y, logits.shape[1]).to(train.dtype)
     weights = _fit(train, wanted, l2)
     alpha = (wanted - torch.softmax(train @ weights.T, -1)) / (2 * l2 * len(train))  # (n, c)
-    values = alpha[:, torch.from_numpy(split.test_y)] * (train @ test.T)
-    return {"values": values.to(torch.float32).numpy()}
+    values = alpha[:, test_y] * (train @ test.T)
+    return {"values": values.to(torch.float32).numpy(force=True)}
 
 
 def _features(model: torch.nn.Module, x: np.ndarray, ones: bool) -> Tensor:
-    found = penultimate(model, x)
+    found = penultimate(model, x).double()  # a float32 fit stops short of its minimum
     return torch.cat([found, found.new_ones(len(found), 1)], 1) if ones else found
 
 
@@ -62,11 +63,11 @@ def _fit(features: Tensor, wanted: Tensor, l2: float) -> Tensor:
     shape = (wanted.shape[1], features.shape[1])
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = torch.from_numpy(flat).view(shape)
+        weights = torch.from_numpy(flat).to(features.device).view(shape)
         logits = features @ weights.T
         value = -(wanted * torch.log_softmax(logits, -1)).sum(-1).mean() + l2 * weights.square().sum()
         slope = (torch.softmax(logits, -1) - wanted).T @ features / len(features) + 2 * l2 * weights
-        return float(value), slope.flatten().numpy()
+        return float(value), slope.flatten().numpy(force=True)
 
     options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": _GRADIENT, "ftol": 0.0}
     found = scipy.optimize.minimize(
@@ -77,7 +78,7 @@ def _fit(features: Tensor, wanted: Tensor, l2: float) -> Tensor:
         raise ValueError(
             f"l2 {l2}: the last layer's fit has a derivative of {steepest:.1e} after {found.nit} steps; use a larger l2"
         )
-    return torch.from_numpy(found.x).view(shape)
+    return torch.from_numpy(found.x).to(features.device).view(shape)
 
 
 def memory(size: Size) -> int:

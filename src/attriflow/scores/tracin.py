@@ -24,7 +24,7 @@ def prepare(member: Trained, split: Split, *, parameters: Parameters = "all") ->
         found["products"].append(train.gram(test).to(torch.float32))
         found["train_squares"].append(train.squared_norms())
         found["test_squares"].append(test.squared_norms())
-    arrays = {name: torch.stack(values).numpy() for name, values in found.items()}
+    arrays = {name: torch.stack(values).numpy(force=True) for name, values in found.items()}
     return arrays | {"rates": np.array([member.rates[epoch] for epoch in member.checkpoints])}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from attriflow.data import Split
-from attriflow.gradients import per_example
+from attriflow.gradients import inputs, labels, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -35,7 +35,8 @@ def prepare(
 ) -> dict[str, np.ndarray]:
     r"""Projected gradients of the margin, train (n, k) and test (m, k), the mean kernel (k, k), and $Q = 1 - p$ (n,).
 
-    Each member has its own projection. p is the model's probability of the training label.
+    Each member has its own projection. p is the model's probability of the training label; of a sequence the mean of
+    1 - p over its positions.
     """
     model = member.model(epoch, parameters)
     sets = [
@@ -44,14 +45,14 @@ def prepare(
     ]
     train, test = project(sets, member.stream, dimension=proj_dim, kind=projection)
     with torch.no_grad():
-        logits = model(torch.from_numpy(split.train_x).double())
-    right = torch.softmax(logits, -1)[torch.arange(len(logits)), torch.from_numpy(split.train_y)]
+        logits = model(inputs(model, split.train_x))
+    right = torch.softmax(logits, -1).gather(-1, labels(model, split.train_y)[..., None])
     kernel = sum(part.double().T @ part.double() for part in train.split(_ROWS)) / len(train)
     return {
-        "train": train.numpy(),
-        "test": test.numpy(),
-        "kernel": kernel.numpy(),
-        "residuals": (1 - right).numpy(),
+        "train": train.numpy(force=True),
+        "test": test.numpy(force=True),
+        "kernel": kernel.numpy(force=True),
+        "residuals": (1 - right).flatten(1).mean(1).numpy(force=True),
     }
 
 
