@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from attriflow.data import Raw, _raw, digits, mnist, split
+from attriflow.data import Raw, _raw, digits, mnist, split, tinyshakespeare
 
 OPTIONS = {"train": 30, "test": 10, "standardise": True, "label_noise": None}
 
@@ -84,6 +84,20 @@ def test_inputs_that_are_not_finite_are_refused_by_index(raw):
     raw.x[17, 0, 1, 1] = np.nan
     with pytest.raises(ValueError, match="training input 17 is not finite"):
         split(raw, "toy", 0, **OPTIONS)
+
+
+def test_sequences_keep_their_indices_and_their_alphabet(tmp_path):
+    (tmp_path / "input.txt").write_text("abcab" * 40 + "z")
+    raw = tinyshakespeare.load(tmp_path, length=4)
+    assert raw.x.shape == (50, 4)
+    assert raw.x[:2].tolist() == [[0, 1, 2, 0], [1, 0, 1, 2]]
+    assert raw.y[:2].tolist() == [[1, 2, 0, 1], [0, 1, 2, 0]]
+    drawn = split(raw, "toy", 0, **OPTIONS)
+    assert drawn.train_x.dtype == np.int64
+    assert drawn.classes == 4
+    assert drawn.train_x.tolist() == raw.x[drawn.train_index].tolist()
+    with pytest.raises(ValueError, match=r"datasets.toy.label_noise: sequences have a label at every position"):
+        split(raw, "toy", 0, **OPTIONS | {"label_noise": {"fraction": 0.2, "seed": 3}})
 
 
 # --- raw files -----------------------------------------------------------------------------------------------
@@ -190,3 +204,13 @@ def test_the_official_mnist_files_are_read(tmp_path, monkeypatch):
     assert raw.test_x.shape == (10000, 1, 28, 28)
     assert np.bincount(raw.y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert (raw.x.min(), raw.x.max()) == (0, 1)
+
+
+@pytest.mark.mirror
+def test_the_official_plays_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv(_raw.MIRROR, str(Path(os.environ[_raw.MIRROR]).resolve()))
+    monkeypatch.chdir(tmp_path)
+    raw = tinyshakespeare.load(_raw.fetch("tinyshakespeare", tinyshakespeare.FILES, ()), length=64)
+    assert raw.x.shape == raw.y.shape == (17428, 64)
+    assert raw.classes == 65
+    assert raw.x[5, 1:].tolist() == raw.y[5, :-1].tolist()

@@ -22,21 +22,24 @@ raw_sums, raw_folder = _raw.sums, _raw.fetch
 class Raw:
     """All examples that a data set offers: inputs (N, ...) float32 and labels (N,) int64.
 
-    Where the data set has no test examples of its own, both splits are drawn from the training ones.
+    Sequences are indices of tokens, (N, t) int64, with a label at every position, (N, t). Where the data set has no
+    test examples of its own, both splits are drawn from the training ones. classes: where labels need not show all.
     """
 
     x: np.ndarray
     y: np.ndarray
     test_x: np.ndarray | None = None
     test_y: np.ndarray | None = None
+    classes: int | None = None
 
 
 @dataclass(frozen=True)
 class Split:
     """What every other room sees.
 
-    train_x (n, ...), test_x (m, ...) float32; train_y (n,), test_y (m,) int64 with any label noise; clean_y (n,)
-    without; train_index, test_index: places in the raw data; mean, std: what standardising subtracted and divided by.
+    train_x (n, ...), test_x (m, ...) float32, or int64 where they are indices; train_y (n, ...), test_y (m, ...) int64
+    with any label noise; clean_y (n, ...) without; train_index, test_index: places in the raw data; mean, std: what
+    standardising subtracted and divided by; classes: c, one more than the largest label unless given.
     """
 
     train_x: np.ndarray
@@ -48,16 +51,16 @@ class Split:
     test_index: np.ndarray
     mean: np.ndarray
     std: np.ndarray
+    classes: int | None = None
+
+    def __post_init__(self):
+        known = max(self.clean_y.max(), self.test_y.max()) + 1 if self.classes is None else self.classes
+        object.__setattr__(self, "classes", int(known))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one input."""
         return self.train_x.shape[1:]
-
-    @property
-    def classes(self) -> int:
-        """The number of classes, c."""
-        return int(max(self.clean_y.max(), self.test_y.max())) + 1
 
 
 def load_split(path: Path) -> Split:
@@ -68,7 +71,7 @@ def load_split(path: Path) -> Split:
 def split(
     raw: Raw, name: str, seed: int, *, train: int, test: int, standardise: bool, label_noise: dict | None
 ) -> Split:
-    """Draw n = `train` and m = `test` examples, standardise, and replace labels where asked.
+    """Draw n = `train` and m = `test` examples, standardise what is not indices, and replace labels where asked.
 
     Raises ValueError if the data set has fewer examples, or if inputs and labels do not match.
     """
@@ -89,20 +92,25 @@ def split(
     test_x, test_y = (raw.x, raw.y) if shared else (raw.test_x, raw.test_y)
     # ASSUME: papers do not say how inputs are scaled; all pixels are shifted and divided by one mean and one deviation
     # of the training inputs.
+    standardise = standardise and train_x.dtype.kind == "f"
     mean, std = (train_x.mean(dtype=np.float64), train_x.std(dtype=np.float64)) if standardise else (0.0, 1.0)
     if std == 0:
         raise ValueError(f"datasets.{name}: every training input has the value {mean}; nothing to standardise")
     clean_y = raw.y[train_index]
+    test_x = test_x[test_index]
+    if standardise:
+        train_x, test_x = (((each - mean) / std).astype(np.float32) for each in (train_x, test_x))
     return Split(
-        train_x=((train_x - mean) / std).astype(np.float32),
+        train_x=train_x,
         train_y=_with_noise(clean_y, label_noise, name),
-        test_x=((test_x[test_index] - mean) / std).astype(np.float32),
+        test_x=test_x,
         test_y=test_y[test_index],
         clean_y=clean_y,
         train_index=train_index,
         test_index=test_index,
         mean=np.float64(mean),
         std=np.float64(std),
+        classes=raw.classes or int(max(raw.y.max(), test_y.max())) + 1,
     )
 
 
@@ -118,6 +126,10 @@ def _with_noise(labels: np.ndarray, noise: dict | None, name: str) -> np.ndarray
     """Labels (n,) of which a `fraction` is replaced by another class, drawn uniformly."""
     if noise is None:
         return labels
+    if labels.ndim > 1:
+        raise ValueError(
+            f"datasets.{name}.label_noise: sequences have a label at every position; noise is for one an example"
+        )
     random = stream(noise["seed"], "data", name, "label_noise")
     classes = labels.max() + 1
     # ASSUME: a noisy label is always a wrong one: another class, each equally likely, for an exact share of the

@@ -16,10 +16,10 @@ def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
         len(rows), 2 * count + 1, figsize=(0.85 * (2 * count + 1), 1.02 * len(rows) + 0.5), squeeze=False
     )
     for line, (each, row) in zip(panels, rows, strict=True):
-        _image(line[0], each["test_x"][row], f"test {each['tests'][row]}: {each['test_y'][row]}", "black")
+        _image(line[0], each["test_x"][row], _words(f"test {each['tests'][row]}", each["test_y"][row]), "black")
         for side, colour, first in (("helpful", "#0072B2", 1), ("harmful", "#D55E00", 1 + count)):
             for place in range(count):
-                words = f"{each[side][row, place]}: {each[f'{side}_y'][row, place]}"
+                words = _words(each[side][row, place], each[f"{side}_y"][row, place])
                 _image(line[first + place], each[f"{side}_x"][row, place], words, colour)
         if row == 0:
             line[0].annotate(
@@ -36,6 +36,11 @@ def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
         f"scores that predict retraining best ({described}). Red: those that raise it most. Index: label.",
     )
     return figure
+
+
+def _words(index: object, label: np.ndarray) -> str:
+    """The index, and the label where there is one an example."""
+    return f"{index}: {label}" if label.ndim == 0 else str(index)
 
 
 def _image(axes: Axes, pixels: np.ndarray, words: str, colour: str):
