@@ -53,6 +53,11 @@ def toy_split(n: int = 40, m: int = 7, shape: tuple[int, ...] = (1, 4, 4), class
     return Split(x[:n], y[:n], x[n:], y[n:], y[:n], np.arange(n), np.arange(m), np.float64(0), np.float64(1))
 
 
+def itself(split: Split) -> Split:
+    """The same training examples, which are the test examples, too."""
+    return Split(**{**vars(split), "test_x": split.train_x, "test_y": split.train_y, "test_index": split.train_index})
+
+
 @pytest.fixture(scope="session")
 def split() -> Split:
     """n = 40, m = 7, 16 inputs, 3 classes."""

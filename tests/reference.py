@@ -117,6 +117,17 @@ def influence(curvature: torch.Tensor, train: torch.Tensor, test: torch.Tensor, 
     return train @ inverse @ test.T
 
 
+def moments(train: torch.Tensor, test: torch.Tensor, dampings: list[float]) -> torch.Tensor:
+    """(5, d, m): g C (C + damping I)^-k g, C = GᵀG / n, explicitly, from gradients (n, p) and (m, p)."""
+    curvature = train.T @ train / len(train)
+    found = []
+    for damping in dampings:
+        inverse = torch.linalg.inv(curvature + damping * torch.eye(len(curvature), dtype=curvature.dtype))
+        powers = [torch.linalg.matrix_power(inverse, k) for k in range(5)]
+        found.append(torch.stack([torch.einsum("mp,pq,mq->m", test, curvature @ power, test) for power in powers]))
+    return torch.stack(found, 1)
+
+
 def trak(members: list[dict], damping: float) -> torch.Tensor:
     """(n, m) from explicitly projected gradients: members hold train (n, k), test (m, k), probabilities (n,)."""
     kernels, residuals = [], []

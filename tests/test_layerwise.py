@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import toy_split
+from conftest import itself, toy_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -16,9 +16,11 @@ from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, per_example
 from attriflow.hyperparameters import problem
+from attriflow.layerwise import unpack
 from attriflow.models import Trained, cnn, logistic, mlp, transformer
 from attriflow.registry import Registry
 from attriflow.scores import datainf, ekfac, grad_dot, influence, logra
+from attriflow.selection import indicators, mean_eigenvalue, moments
 
 METHODS = {"datainf": (datainf, {}), "ekfac": (ekfac, {}), "logra": (logra, {"rank": 3})}
 
@@ -290,7 +292,90 @@ def test_what_is_stored_is_small():
     assert stored["datainf"] <= 3 * (4 * 100 * (100 + 10 + 1) + 8)
     parameters = 50 * 65 + 40 * 51 + 3 * 41
     assert stored["ekfac"] <= 4 * 110 * (50 + 65 + 40 + 51 + 3 + 41) + 8 * parameters + 3 * 16
-    assert stored["logra"] <= 3 * (4 * 110 * 9 + 8 * 9 + 8)
+    assert stored["logra"] <= 3 * (4 * 110 * 9 + 2 * 8 * 9 + 2 * 8)
+
+
+# --- spectra and self-influence ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [1, 2000, 64 * 2**20])
+@pytest.mark.parametrize(("damping", "relative"), DAMPINGS)
+@pytest.mark.parametrize("name", METHODS)
+def test_self_influence_is_the_diagonal_of_the_scores(problem_of, monkeypatch, name, damping, relative, block):
+    monkeypatch.setattr(ekfac, "_BLOCK_BYTES", block)
+    member, split, *_ = problem_of
+    method, prepared = METHODS[name]
+    arrays = method.prepare(member, itself(split), **prepared)
+    (expected,) = method.score([arrays], damping=damping, relative=relative)
+    (found,) = method.self_influence([arrays], damping=damping, relative=relative)
+    close(found, np.diag(expected), rtol=1e-3)
+
+
+def test_self_influence_of_datainf_is_the_same_from_gradients_as_from_products(one_layer):
+    for n in (102, 103):
+        arrays = datainf.prepare(one_layer, itself(toy_split(n=n)))
+        close(*(next(f([arrays], damping=0.01)) for f in (datainf.self_influence, diagonal)))
+
+
+def diagonal(members, *, damping):
+    return (np.diag(each) for each in datainf.score(members, damping=damping))
+
+
+@pytest.mark.parametrize("block", [1, 64 * 2**20])
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("name", ["ekfac", "logra"])
+def test_the_first_moment_is_what_a_damped_inverse_takes_from_a_gradient(
+    problem_of, monkeypatch, name, relative, block
+):
+    r"""$t_1 = |g|^2 - \lambda g^\top (C + \lambda I)^{-1} g$, of which the last is a self-influence."""
+    monkeypatch.setattr(ekfac, "_BLOCK_BYTES", block)
+    member, split, parts, train, _ = problem_of
+    method = METHODS[name][0]
+    arrays = method.prepare(member, itself(split), **({"rank": 64} if name == "logra" else {}))
+    found = method.spectrum(arrays, relative=relative)
+    assert found.dimension == sum(part.size for part in parts if part.squared_norms().any())
+    units = {name: float(layer["mean_square"]) if relative else 1.0 for name, layer in unpack(arrays).items()}
+    sizes = sum(
+        rows.square().sum(1) / units[part.names[0]]
+        for part, rows in zip(parts, train, strict=True)
+        if part.names[0] in units
+    )
+    for damping in (0.03, 0.3) if relative else (1e-3, 0.1):
+        solved = 0
+        for layer, unit in units.items():
+            alone = {key: array for key, array in arrays.items() if key.rsplit("/", 1)[0] == layer}
+            solved = solved + next(method.self_influence([alone], damping=damping * unit))
+        expected = sizes.numpy() - damping * solved
+        close(moments(found, [damping])[1, 0], expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("n", [30, 200])
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_second_moment_of_logra_is_the_mean_squared_score_of_every_layer(n, relative):
+    split = toy_split(n=n)
+    member = member_of(MODELS["perceptron"][0])
+    arrays = logra.prepare(member, split, rank=3)
+    total = 0
+    for layer in unpack(arrays):
+        alone = {key: array for key, array in arrays.items() if key.startswith(f"{layer}/")}
+        total = total + np.square(next(logra.score([alone], damping=0.1, relative=relative))).mean(0)
+    found = moments(logra.spectrum(arrays, relative=relative), [0.1])[2, 0]
+    np.testing.assert_allclose(found, total, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ekfac", "logra"])
+def test_the_mean_eigenvalue_is_the_unit_of_a_relative_damping(members, split, name):
+    method, prepared = METHODS[name]
+    arrays = method.prepare(members[0], split, **prepared)
+    found = method.spectrum(arrays, relative=True)
+    assert mean_eigenvalue([found], over="parameters") == pytest.approx(0.1, rel=1e-4)
+
+
+def test_gradients_whose_squares_leave_single_precision_have_indicators(members, split):
+    arrays = ekfac.prepare(members[0], split)
+    small = {key: array * 1e-15 if key.endswith("test_b") else array for key, array in arrays.items()}
+    found, expected = (indicators(ekfac.spectrum(each), [1e-4, 1e-2]) for each in (small, arrays))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 # --- refusals ------------------------------------------------------------------------------------------------

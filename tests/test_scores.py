@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import trained_members
+from conftest import itself, toy_split, trained_members
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -18,6 +18,8 @@ from attriflow.models import Trained
 from attriflow.registry import REQUIRED, Registry
 from attriflow.runs import Run
 from attriflow.scores import datamodel, grad_cos, grad_dot, influence, random, running_mean, tracin, trak
+from attriflow.selection import indicators, mean_eigenvalue, moments
+from attriflow.spectrum import Spectrum
 
 REGISTRY = Registry()
 VALUES = {  # of hyperparameters without a default
@@ -90,6 +92,109 @@ def test_scores_permute_with_the_training_examples(members, split, method):
     close(scores(method, members, moved)[-1], scores(method, members, split)[-1][order], rtol=1e-3)
 
 
+OPTIONAL = {
+    function: [method for method in METHODS if hasattr(REGISTRY.load("scores", method), function)]
+    for function in ("spectrum", "self_influence")
+}
+
+
+@pytest.mark.parametrize("function", OPTIONAL)
+def test_optional_functions_take_hyperparameters_that_score_takes(function):
+    for method in OPTIONAL[function]:
+        taken = REGISTRY.hyperparameters("scores", method, function)
+        known = REGISTRY.hyperparameters("scores", method, "score")
+        assert all(known[name] == hyperparameter for name, hyperparameter in taken.items()), method
+
+
+@pytest.mark.parametrize("method", OPTIONAL["self_influence"])
+def test_self_influence_is_the_diagonal_of_the_scores_of_the_training_examples_on_themselves(members, split, method):
+    module = REGISTRY.load("scores", method)
+    prepared = [module.prepare(member, itself(split), **options(method, "prepare")) for member in members]
+    found = list(module.self_influence(prepared, **options(method, "self_influence")))
+    scored = module.score(prepared, **options(method, "score"))
+    assert len(found) == 2
+    for each, expected in zip(found, scored, strict=True):
+        assert each.shape == (40,)
+        close(each, np.diag(expected))
+
+
+@pytest.mark.parametrize("method", OPTIONAL["self_influence"])
+def test_self_influence_refuses_what_score_refuses(members, split, method):
+    refused = {"trak": {"proj_dim": 64, "damping": 0.0}, "ekfac": {"damping": 0.0}, "tracin": {"checkpoints": 3}}
+    if method not in refused:
+        return
+    module, given = REGISTRY.load("scores", method), refused[method]
+    prepared = module.prepare(members[0], split, **options(method, "prepare", **given))
+    messages = []
+    for function in ("score", "self_influence"):
+        with pytest.raises(ValueError, match=r"singular|damping 0|asked for") as error:
+            next(getattr(module, function)([prepared], **options(method, function, **given)))
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("proj_dim", [6, 64])
+@pytest.mark.parametrize("method", OPTIONAL["spectrum"])
+def test_the_mean_weight_of_the_training_examples_themselves_is_the_squared_eigenvalue(
+    members, split, method, proj_dim
+):
+    """Of a curvature that is the second moment of the training gradients; with 64 projected TRAK's is singular."""
+    module = REGISTRY.load("scores", method)
+    prepared = module.prepare(members[0], itself(split), **options(method, "prepare", proj_dim=proj_dim))
+    found = module.spectrum(prepared, **options(method, "spectrum", proj_dim=proj_dim))
+    expected = Spectrum(found.values, (found.counts * found.values**2)[:, None], found.counts, found.dimension)
+    dampings = np.geomspace(1e-6, 10, 8)
+    np.testing.assert_allclose(moments(found, dampings).mean(-1), moments(expected, dampings)[..., 0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["influence", "trak"])
+@pytest.mark.parametrize("n", [40, 200])
+def test_the_second_moment_of_a_spectrum_is_the_mean_squared_score(build, method, n):
+    """t₂ is the variance of the scores over training examples, in the dual form and in the primal one."""
+    split = toy_split(n=n)
+    (member,) = trained_members(split, build, 1)
+    module, given = REGISTRY.load("scores", method), {"damping": 0.01}
+    prepared = module.prepare(member, split, **options(method, "prepare"))
+    found = next(module.score([prepared], **options(method, "score", **given)))
+    if method == "trak":  # its kernel, without 1 - p
+        found = found / prepared["residuals"][:, None]
+    spectrum = module.spectrum(prepared, **options(method, "spectrum"))
+    np.testing.assert_allclose(moments(spectrum, [0.01])[2, 0], np.square(found).mean(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["fisher", "ggn", "hessian"])
+def test_the_spectrum_of_influence_is_that_of_the_explicit_curvature(members, split, kind):
+    _, test = reference_gradients(members[0], split)
+    values, vectors = torch.linalg.eigh(curvature_of(members[0], split, kind))
+    kept = values.abs() > 1e-12 * values.abs().max()
+    squares = (vectors[:, kept].T @ test.T).square()
+    expected = Spectrum.of(values[kept].abs().numpy(), squares.numpy(), dimension=103)
+    found = influence.spectrum(influence.prepare(members[0], split, curvature=kind))
+    dampings = np.geomspace(1e-6, 10, 8)
+    np.testing.assert_allclose(moments(found, dampings), moments(expected, dampings), rtol=1e-5)
+    assert found.dimension == 103
+    assert mean_eigenvalue([found], over="parameters") == pytest.approx(0.1 * float(values.abs().mean()), rel=1e-6)
+
+
+def test_trak_has_the_spectrum_of_its_first_dimensions(members, split):
+    whole = trak.prepare(members[0], split, proj_dim=6)
+    few = trak.prepare(members[0], split, proj_dim=3)
+    first, second = (trak.spectrum(each, proj_dim=3) for each in (whole, few))
+    dampings = np.geomspace(1e-4, 10, 6)
+    np.testing.assert_allclose(indicators(first, dampings), indicators(second, dampings), rtol=1e-5)
+    assert first.dimension == 3
+
+
+@pytest.mark.parametrize("kind", ["fisher", "hessian"])
+def test_powers_of_influence_are_explicit_powers_of_the_inverse(members, split, kind):
+    train, test = reference_gradients(members[0], split)
+    values, vectors = torch.linalg.eigh(curvature_of(members[0], split, kind))
+    inverse = vectors @ torch.diag(1 / (values.abs() + 0.01)) @ vectors.T
+    found = influence.powers(influence.prepare(members[0], split, curvature=kind), damping=0.01)
+    close(found[0], train @ inverse @ test.T)
+    close(found[1], train @ inverse @ inverse @ test.T)
+
+
 # --- against the reference -----------------------------------------------------------------------------------
 
 
@@ -153,8 +258,6 @@ def test_influence_is_the_explicit_inverse(members, split, kind, damping):
 
 def test_the_dual_and_the_primal_form_of_the_fisher_agree(split, build):
     # 200 examples of 103 parameters take the primal form, their first 40 the dual one
-    from conftest import toy_split
-
     many = toy_split(n=200)
     (member,) = trained_members(many, build, 1)
     few = Split(**{**vars(many), "train_x": many.train_x[:40], "train_y": many.train_y[:40]})
@@ -256,8 +359,6 @@ def test_running_means_are_means_of_prefixes(values):
 
 
 def test_hessian_influence_of_a_converged_logistic_regression_predicts_leaving_one_out():
-    from conftest import toy_split
-
     from attriflow.models import logistic
 
     split, left_out = toy_split(n=2000), range(0, 2000, 70)

@@ -5,6 +5,11 @@ A kind is a file with two functions:
     score(members, *, cheap hyperparameters) -> iterator of (n, m)    one hyperparameter point in a moment
 and, so that what cannot fit is refused before it begins,
     memory(size, *, hyperparameters of prepare) -> bytes              see attriflow.memory
+and, where the method allows it, of the cheap hyperparameters that matter for it,
+    spectrum(member, *, ...) -> Spectrum                              of one member: dampings without retraining,
+                                                                      see attriflow.selection
+    self_influence(members, *, ...) -> iterator of (n,)               what score gives a training example on itself:
+                                                                      mislabelled ones stand out
 `member` is a models.Trained, `split` a data.Split; `members` yields what prepare made, one member after the other, and
 `score` yields the scores of the ensemble so far after each: every ensemble size comes from one pass. A hyperparameter
 that both functions take is prepared at its largest value and scored at each (a prefix).

@@ -78,3 +78,23 @@ def _solve(layer: dict[str, Tensor], damping: float) -> Tensor:
     if "kernel" in layer:
         return (products - layer["kernel"] @ weighted) / damping
     return (products - layer["gradients"] @ (layer["gradients"].T @ weighted)) / damping
+
+
+def self_influence(
+    members: Iterable[dict[str, np.ndarray]], *, damping: Positive, relative: bool = False
+) -> Iterator[np.ndarray]:
+    """DataInf of every training example on itself (n,), mean over members, from the same arrays as `score`."""
+    return running_mean(
+        sum(_own(layer, absolute(damping, relative, layer)) for layer in unpack(member).values()).numpy()
+        for member in members
+    )
+
+
+def _own(layer: dict[str, Tensor], damping: float) -> Tensor:
+    squares = layer["squares"]
+    weights = 1 / (len(squares) * (damping + squares))  # (n,)
+    if "kernel" in layer:
+        return (squares - layer["kernel"].square() @ weights) / damping
+    gradients = layer["gradients"]
+    weighted = gradients.T @ (gradients * weights[:, None])  # (s, s)
+    return (squares - (gradients @ weighted).mul_(gradients).sum(1)) / damping

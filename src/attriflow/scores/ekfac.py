@@ -33,6 +33,7 @@ from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
+from attriflow.spectrum import Spectrum, condensed
 
 # ASSUME: papers of EK-FAC treat layers with factors alone; others are whitened by their own Fisher, exactly up to 2048
 # parameters (a decomposition of seconds) and by its diagonal above.
@@ -165,10 +166,16 @@ def _energy(part: Part) -> Tensor:
     return part.values.square().sum(0)
 
 
-def _blocks(part: Factors | Sequences, examples: int) -> Iterator[slice]:
-    """Output units whose gradients at so many examples can be held at once."""
-    units = part.b.shape[-1]
-    step = max(1, _BLOCK_BYTES // (part.b.element_size() * part.grain * examples))
+def _blocks(part: Part, examples: int) -> Iterator[slice]:
+    """Output units (of a table its rows) whose gradients at so many examples can be held at once."""
+    match part:
+        case Rows():
+            units, size = -(-part.size // part.grain), part.values.element_size()
+        case Lookups():
+            units, size = part.rows, part.b.element_size()
+        case _:
+            units, size = part.b.shape[-1], part.b.element_size()
+    step = max(1, _BLOCK_BYTES // (size * part.grain * examples))
     return (slice(start, min(start + step, units)) for start in range(0, units, step))
 
 
@@ -208,13 +215,7 @@ def score(
 
 
 def _solve(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
-    spectrum, size = layer["spectrum"], int(layer["size"])
-    if damping == 0 and (zeros := size - int(torch.count_nonzero(spectrum))):
-        raise ValueError(
-            f"damping 0: the curvature of the layer of {name} is zero in {zeros} of its {size} directions; "
-            f"use a positive damping"
-        )
-    inverse = (1 / (spectrum + damping)).float()
+    inverse = _inverse(name, layer, damping)
     train, test = _part(layer, "train"), _part(layer, "test")
     match test:
         case Rows():
@@ -228,6 +229,16 @@ def _solve(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
     return found
 
 
+def _inverse(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
+    spectrum, size = layer["spectrum"], int(layer["size"])
+    if damping == 0 and (zeros := size - int(torch.count_nonzero(spectrum))):
+        raise ValueError(
+            f"damping 0: the curvature of the layer of {name} is zero in {zeros} of its {size} directions; "
+            f"use a positive damping"
+        )
+    return (1 / (spectrum + damping)).float()
+
+
 def _part(layer: dict[str, Tensor], side: str) -> Part:
     fields = {key.removeprefix(f"{side}_"): array for key, array in layer.items() if key.startswith(f"{side}_")}
     if "values" in fields:
@@ -235,3 +246,49 @@ def _part(layer: dict[str, Tensor], side: str) -> Part:
     if "index" in fields:
         return Lookups("", (), len(layer["spectrum"]), **fields)
     return (Factors if fields["a"].ndim == 2 else Sequences)("", (), **fields)
+
+
+def spectrum(member: dict[str, np.ndarray], *, relative: bool = False) -> Spectrum:
+    r"""Of all layers' $\Lambda$, in units of each layer's mean where relative, condensed: 200 eigenvalues a decade.
+
+    The test gradients are made block by block: 2 m multiplications for each parameter.
+    """
+    layers = unpack(member).values()
+    sizes = [int(layer["size"]) for layer in layers]
+    blocks = (block for layer in layers for block in _modes(layer, absolute(1.0, relative, layer)))
+    return replace(condensed(blocks), dimension=sum(sizes))
+
+
+def _modes(layer: dict[str, Tensor], unit: float) -> Iterator[Spectrum]:
+    """The spectra of blocks of units of one layer, without blocks that have no curvature."""
+    values, test = layer["spectrum"].flatten(), _part(layer, "test")
+    for units in _blocks(test, 4 * len(test)):  # with the copies in float64
+        some = values[units.start * test.grain : units.stop * test.grain]
+        if some.any():
+            squares = test.dense(units).double().square().T  # float32 has no room for the squares of small gradients
+            yield Spectrum.of(some.numpy(), squares.numpy(), dimension=len(some), unit=unit)
+
+
+def self_influence(
+    members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, relative: bool = False
+) -> Iterator[np.ndarray]:
+    r"""$\sum_{oi} (Q_S^\top G Q_A)_{oi}^2 / (\Lambda_{oi} + \lambda)$ over layers (n,), mean over members.
+
+    Raises ValueError as `score` does.
+    """
+    return running_mean(
+        sum(_own(name, layer, absolute(damping, relative, layer)) for name, layer in unpack(member).items()).numpy()
+        for member in members
+    )
+
+
+def _own(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
+    inverse, train = _inverse(name, layer, damping), _part(layer, "train")
+    match train:
+        case Factors():
+            return (train.b.square() @ inverse).mul_(train.a.square()).sum(1)
+        case Rows():
+            return train.values.square() @ inverse
+        case Lookups():
+            return replace(train, b=train.b * inverse.sqrt()[train.index]).squared_norms()
+    return sum(train.dense(units).square() @ inverse[units].flatten() for units in _blocks(train, len(train)))

@@ -16,14 +16,15 @@ from attriflow.scores import running_mean
 def prepare(
     member: Trained, split: Split, *, epoch: Epoch = "last", parameters: Parameters = "all"
 ) -> dict[str, np.ndarray]:
-    r"""products (n, m): $g_i \cdot g_{test}$, gradients of the loss at one checkpoint.
+    r"""products (n, m): $g_i \cdot g_{test}$, gradients of the loss at one checkpoint; squares (n,): $|g_i|^2$.
 
     Charpiat et al. 2019, arXiv:2102.13624, eq. (4); TracIn (Pruthi et al. 2020) at a single checkpoint.
     """
     model = member.model(epoch, parameters)
     train = per_example(model, split.train_x, split.train_y, "loss")
     test = per_example(model, split.test_x, split.test_y, "loss")
-    return {"products": train.gram(test).to(torch.float32).numpy(force=True)}
+    arrays = {"products": train.gram(test).to(torch.float32), "squares": train.squared_norms()}
+    return {name: array.numpy(force=True) for name, array in arrays.items()}
 
 
 def memory(size: Size) -> int:
@@ -34,3 +35,8 @@ def memory(size: Size) -> int:
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
     """Their mean over members, (n, m)."""
     return running_mean(member["products"] for member in members)
+
+
+def self_influence(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    """$|g_i|^2$ (n,), mean over members."""
+    return running_mean(member["squares"] for member in members)

@@ -19,6 +19,7 @@ from attriflow.hyperparameters import Epoch, NonNegative, Parameters
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
+from attriflow.spectrum import Spectrum
 
 
 def prepare(
@@ -29,7 +30,8 @@ def prepare(
     epoch: Epoch = "last",
     parameters: Parameters = "all",
 ) -> dict[str, np.ndarray]:
-    r"""The spectrum of C and both gradients in its basis: values (q,), left (n, q), right (q, m), squares (q,).
+    r"""The spectrum of C and both gradients in its basis: values (q,), left (n, q), right (q, m), squares (q,),
+    and p, `parameters`.
 
     fisher: $C = G^\top G / n$ of the training-loss gradients G (n, p). Where p > n it is decomposed as
     $K = G G^\top / n$ (n, n), which gives the same scores:
@@ -57,6 +59,7 @@ def prepare(
         "left": left.to(torch.float32).numpy(force=True),
         "right": right.to(torch.float32).contiguous().numpy(force=True),
         "squares": (n * values if dual else torch.ones_like(values)).numpy(force=True),
+        "parameters": np.array(train.size),
     }
 
 
@@ -102,13 +105,46 @@ def score(
 
 
 def _solve(member: dict[str, np.ndarray], damping: float, power: int) -> np.ndarray:
-    # ASSUME: an indefinite Hessian is taken by the absolute values of its eigenvalues; Koh and Liang add a damping that
-    # makes it positive and leave its size open.
-    inverse = (1 / (np.abs(member["values"]) + damping)).astype(np.float32)
+    inverse = _inverse(member, damping)
     left, right = torch.from_numpy(np.asarray(member["left"])), torch.from_numpy(np.asarray(member["right"]))
     found = left @ (torch.from_numpy(inverse)[:, None] * right)
     if power:
-        weights = torch.from_numpy((inverse**power * member["squares"]).astype(np.float32))
-        sizes = (left.square() @ weights).sqrt()[:, None]
+        sizes = _squared_sizes(member, damping, power).sqrt()[:, None]
         found = torch.where(sizes > 0, found / sizes, 0)
     return found.numpy()
+
+
+def _inverse(member: dict[str, np.ndarray], damping: float) -> np.ndarray:
+    # ASSUME: an indefinite Hessian is taken by the absolute values of its eigenvalues; Koh and Liang add a damping that
+    # makes it positive and leave its size open.
+    return (1 / (np.abs(member["values"]) + damping)).astype(np.float32)
+
+
+def powers(member: dict[str, np.ndarray], *, damping: NonNegative) -> tuple[np.ndarray, np.ndarray]:
+    r"""$g_{test}^\top (C + \lambda I)^{-k} g_i$ of one member, k = 1 and 2, (n, m) each: see `attriflow.mechanism`."""
+    left, right = torch.from_numpy(np.asarray(member["left"])), torch.from_numpy(np.asarray(member["right"]))
+    inverse = torch.from_numpy(_inverse(member, damping))[:, None]
+    return (left @ (inverse * right)).numpy(), (left @ (inverse.square() * right)).numpy()
+
+
+def spectrum(member: dict[str, np.ndarray]) -> Spectrum:
+    """Of C, with absolute eigenvalues as in `score`.
+
+    The weights are those of C as the covariance of the training gradients, which the Fisher is. Where p > n the modes
+    and weights are those of the n × n form: the part of a test gradient outside of all training gradients drops out.
+    """
+    # ASSUME: the indicator is derived for the Fisher; a Gauss-Newton matrix or Hessian stands for the covariance of the
+    # training gradients, too.
+    squares = np.square(np.asarray(member["right"], np.float64)) / np.asarray(member["squares"])[:, None]
+    return Spectrum.of(np.abs(member["values"]), squares, dimension=int(member["parameters"]))
+
+
+def self_influence(members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative) -> Iterator[np.ndarray]:
+    r"""$g_i^\top (C + \lambda I)^{-1} g_i$ (n,), mean over members."""
+    return running_mean(_squared_sizes(member, damping, 1).numpy() for member in members)
+
+
+def _squared_sizes(member: dict[str, np.ndarray], damping: float, power: int) -> Tensor:
+    r"""$g_i^\top (C + \lambda I)^{-power} g_i$ (n,)."""
+    weights = (_inverse(member, damping) ** power * member["squares"]).astype(np.float32)
+    return torch.from_numpy(np.asarray(member["left"])).square() @ torch.from_numpy(weights)

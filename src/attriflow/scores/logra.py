@@ -27,6 +27,7 @@ from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.projection import project
 from attriflow.scores import running_mean
+from attriflow.spectrum import Spectrum, join
 
 Stream = Callable[..., np.random.Generator]
 
@@ -34,7 +35,10 @@ Stream = Callable[..., np.random.Generator]
 def prepare(
     member: Trained, split: Split, *, rank: PositiveInt, epoch: Epoch = "last", parameters: Parameters = "all"
 ) -> dict[str, np.ndarray]:
-    r"""For each layer the spectrum of F and both gradients in its basis: values (q,), left (n, q), right (q, m).
+    r"""For each layer the spectrum of F and both gradients in its basis: values, left (n, q), right (q, m), squares.
+
+    A training gradient's squared coordinate in mode j is left² times squares_j, as in `influence`; a test gradient's is
+    right² by squares_j.
 
     A layer without factors (embeddings, scales, parameters outside of any layer, and layers whose gradients take less
     memory than their factors) is projected by a dense Gaussian to rank² numbers. What is not larger than it would
@@ -74,7 +78,8 @@ def _matrix(size: int, rank: int, random: np.random.Generator) -> Tensor:
 
 def _modes(train: Tensor, test: Tensor) -> dict[str, Tensor]:
     n, k = train.shape
-    if n < k:  # (F + λI)⁻¹ through K = ΦΦᵀ/n, as in `influence`
+    dual = n < k
+    if dual:  # (F + λI)⁻¹ through K = ΦΦᵀ/n, as in `influence`
         values, vectors = decompose(train @ train.T / n)
         left, right = vectors, vectors.T @ (train @ test.T)
     else:
@@ -85,6 +90,8 @@ def _modes(train: Tensor, test: Tensor) -> dict[str, Tensor]:
         "values": values[kept],
         "left": left[:, kept].float(),
         "right": right[kept].float(),
+        "squares": (n * values if dual else torch.ones_like(values))[kept],
+        "size": torch.tensor(k),
         "mean_square": values.sum() / k,
     }
 
@@ -112,3 +119,32 @@ def score(
 def _solve(layer: dict[str, Tensor], damping: float) -> Tensor:
     inverse = (1 / (layer["values"] + damping)).float()
     return layer["left"] @ (inverse[:, None] * layer["right"])
+
+
+def spectrum(member: dict[str, np.ndarray], *, relative: bool = False) -> Spectrum:
+    """Of the block-diagonal F of all layers, in units of each layer's mean squared gradient where relative."""
+    # ASSUME: the indicator of methods that take every layer for itself is one for all layers, and leaves out what the
+    # gradients of different layers have in common.
+    return join(
+        Spectrum.of(
+            layer["values"].numpy(),
+            (layer["right"].double().square() / layer["squares"][:, None]).numpy(),
+            dimension=int(layer["size"]),
+            unit=absolute(1.0, relative, layer),
+        )
+        for layer in unpack(member).values()
+    )
+
+
+def self_influence(
+    members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, relative: bool = False
+) -> Iterator[np.ndarray]:
+    r"""$\sum \phi_i^\top (F + \lambda I)^{-1} \phi_i$ over layers (n,), mean over members."""
+    return running_mean(
+        sum(_own(layer, absolute(damping, relative, layer)) for layer in unpack(member).values()).numpy()
+        for member in members
+    )
+
+
+def _own(layer: dict[str, Tensor], damping: float) -> Tensor:
+    return layer["left"].square() @ (layer["squares"] / (layer["values"] + damping)).float()

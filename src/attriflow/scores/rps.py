@@ -33,7 +33,8 @@ def prepare(
     targets: Literal["model", "labels"] = "model",
     epoch: Epoch = "last",
 ) -> dict[str, np.ndarray]:
-    r"""values (n, m): $\alpha_{i, y_{test}} \, f_i \cdot f_{test}$, what i adds to the logit of the test label.
+    r"""values (n, m): $\alpha_{i, y_{test}} \, f_i \cdot f_{test}$, what i adds to the logit of the test label; own
+    (n,): $\alpha_{i, y_i} |f_i|^2$, what it adds to its own.
 
     l2: $\lambda$. targets: fitted to the model's own probabilities, as the paper does, or to the labels.
     Raises ValueError where the fit does not converge.
@@ -49,8 +50,11 @@ def prepare(
         wanted = torch.nn.functional.one_hot(train_y, logits.shape[1]).to(train.dtype)
     weights = _fit(train, wanted, l2)
     alpha = (wanted - torch.softmax(train @ weights.T, -1)) / (2 * l2 * len(train))  # (n, c)
-    values = alpha[:, test_y] * (train @ test.T)
-    return {"values": values.to(torch.float32).numpy(force=True)}
+    arrays = {
+        "values": (alpha[:, test_y] * (train @ test.T)).to(torch.float32),
+        "own": alpha.gather(1, train_y[:, None]).squeeze(1) * train.square().sum(1),
+    }
+    return {name: array.numpy(force=True) for name, array in arrays.items()}
 
 
 def _features(model: torch.nn.Module, x: np.ndarray, ones: bool) -> Tensor:
@@ -89,3 +93,8 @@ def memory(size: Size) -> int:
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
     """Their mean over members, (n, m)."""
     return running_mean(member["values"] for member in members)
+
+
+def self_influence(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    r"""$\alpha_{i, y_i} |f_i|^2$ (n,), mean over members."""
+    return running_mean(member["own"] for member in members)

@@ -49,17 +49,34 @@ def score(
 
 
 def _tracin(member: dict[str, np.ndarray], normalise: bool, checkpoints: int | str) -> np.ndarray:
-    kept = len(member["rates"])
-    used = kept if checkpoints == "all" else checkpoints
-    if used > kept:
-        raise ValueError(f"checkpoints: {used} asked for, the setting keeps {kept}")
     total = 0.0
     # ASSUME: the learning rate of a checkpoint is that of the last step before it, whatever lies between two
     # checkpoints.
-    for place in range(kept - used, kept):
+    for place in _places(member, checkpoints):
         weighted = member["products"][place] * member["rates"][place]
         if normalise:
             lengths = np.sqrt(np.outer(member["train_squares"][place], member["test_squares"][place]))
             weighted = np.divide(weighted, lengths, out=np.zeros_like(weighted), where=lengths > 0)
         total = total + weighted
     return total
+
+
+def _places(member: dict[str, np.ndarray], checkpoints: int | str) -> range:
+    kept = len(member["rates"])
+    used = kept if checkpoints == "all" else checkpoints
+    if used > kept:
+        raise ValueError(f"checkpoints: {used} asked for, the setting keeps {kept}")
+    return range(kept - used, kept)
+
+
+def self_influence(
+    members: Iterable[dict[str, np.ndarray]], *, checkpoints: PositiveInt | Literal["all"] = "all"
+) -> Iterator[np.ndarray]:
+    r"""$\sum_t \eta_t |g_i(\theta_t)|^2$ (n,), mean over members, by which the paper finds mislabelled examples.
+
+    Raises ValueError as `score` does.
+    """
+    return running_mean(
+        sum(member["rates"][place] * member["train_squares"][place] for place in _places(member, checkpoints))
+        for member in members
+    )

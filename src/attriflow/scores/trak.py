@@ -6,13 +6,14 @@ gradient of the margin, as in `influence`. (TRAK and dattri divide gradients by 
 their damping is ours times n / p.) TRAK's published recipe has damping 0.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import tee
 from typing import Literal
 
 import numpy as np
 import torch
 
+from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.gradients import inputs, labels, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
@@ -20,6 +21,7 @@ from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.projection import project
 from attriflow.scores import running_mean
+from attriflow.spectrum import Spectrum
 
 _ROWS = 4096  # of projected gradients that are held in float64 at once
 
@@ -69,23 +71,68 @@ def score(
 
     A product of two means over members, not a mean of products. Raises ValueError where the kernel is singular.
     """
-    for_kernels, for_residuals = tee(members)
-    kernels = running_mean(_kernel(member, damping, proj_dim) for member in for_kernels)
-    residuals = running_mean(member["residuals"] for member in for_residuals)
-    for kernel, residual in zip(kernels, residuals, strict=True):
+    for kernel, residual in _means(members, lambda member: _kernel(member, damping, proj_dim)):
         yield kernel * residual[:, None]
 
 
+def _means(
+    members: Iterable[dict[str, np.ndarray]], kernel: Callable[[dict[str, np.ndarray]], np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The means of what `kernel` makes of the members so far, and of their residuals (n,)."""
+    for_kernels, for_residuals = tee(members)
+    kernels = running_mean(kernel(member) for member in for_kernels)
+    return zip(kernels, running_mean(member["residuals"] for member in for_residuals), strict=True)
+
+
 def _kernel(member: dict[str, np.ndarray], damping: float, k: int) -> np.ndarray:
-    train, test, kernel = (torch.from_numpy(np.asarray(member[name])) for name in ("train", "test", "kernel"))
+    train, test = (torch.from_numpy(np.asarray(member[name])) for name in ("train", "test"))
+    factor = _factor(member, damping, k)
+    solved = torch.cholesky_solve(test[:, :k].double().T / k, factor)  # (k, m)
+    return (train[:, :k] @ solved.float()).numpy()
+
+
+def _factor(member: dict[str, np.ndarray], damping: float, k: int) -> torch.Tensor:
+    """The Cholesky factor (k, k) of the damped kernel."""
     # ASSUME: papers that sweep a damping of TRAK do not all say where it enters; it is added to the mean kernel of
     # unit-variance projections divided by k.
-    damped = kernel[:k, :k] / k + damping * torch.eye(k, dtype=torch.float64)
+    damped = _mean_kernel(member, k) + damping * torch.eye(k, dtype=torch.float64)
     factor, failed = torch.linalg.cholesky_ex(damped)
     if failed:
         raise ValueError(
-            f"damping {damping}: the kernel of {len(train)} training examples in {k} dimensions is singular; "
+            f"damping {damping}: the kernel of {len(member['train'])} training examples in {k} dimensions is singular; "
             f"use a positive damping or fewer dimensions"
         )
-    solved = torch.cholesky_solve(test[:, :k].double().T / k, factor)  # (k, m)
-    return (train[:, :k] @ solved.float()).numpy()
+    return factor
+
+
+def _mean_kernel(member: dict[str, np.ndarray], k: int) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(member["kernel"]))[:k, :k] / k
+
+
+def spectrum(member: dict[str, np.ndarray], *, proj_dim: PositiveInt) -> Spectrum:
+    """Of the mean kernel: one decomposition, k³. The parameters are the k projected ones."""
+    # ASSUME: the indicator of TRAK takes its 1 - p as constant, the kernel as the covariance of the training gradients;
+    # the exact variance of its scores would weigh the examples by (1 - p)².
+    values, vectors = decompose(_mean_kernel(member, proj_dim))
+    test = torch.from_numpy(np.asarray(member["test"]))[:, :proj_dim].double()
+    squares = (test @ vectors).square().T / proj_dim
+    return Spectrum.of(values.numpy(), squares.numpy(), dimension=proj_dim)
+
+
+def self_influence(
+    members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, proj_dim: PositiveInt
+) -> Iterator[np.ndarray]:
+    r"""$\overline{\phi_i (\Phi^\top \Phi / n + \lambda I)^{-1} \phi_i} \cdot \overline{1 - p_i}$ (n,).
+
+    The diagonal of the scores of the training examples on each other. Raises ValueError as `score` does.
+    """
+    for kernel, residual in _means(members, lambda member: _own_kernel(member, damping, proj_dim)):
+        yield kernel * residual
+
+
+def _own_kernel(member: dict[str, np.ndarray], damping: float, k: int) -> np.ndarray:
+    train, factor = torch.from_numpy(np.asarray(member["train"])), _factor(member, damping, k)
+    return torch.cat([
+        torch.linalg.solve_triangular(factor, part[:, :k].double().T, upper=False).square().sum(0) / k
+        for part in train.split(_ROWS)
+    ]).numpy()  # fmt: skip
