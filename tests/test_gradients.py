@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attriflow import curvature
-from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, factored_layers, per_example
+from attriflow.data import Split
+from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, factored_layers, of_split, per_example
 from attriflow.models import cnn, transformer
+from attriflow.outputs import OUTPUTS
 from attriflow.projection import project
 from attriflow.streams import stream
 
@@ -124,6 +126,14 @@ def test_every_layer_with_a_rule_equals_one_backward_pass_an_example(split, name
         units = -(-part.size // part.grain)
         blocks = [part.dense(slice(start, min(start + 2, units))) for start in range(0, units, 2)]
         torch.testing.assert_close(torch.cat(blocks, 1), part.dense())
+
+
+def test_the_gradient_of_the_last_token_is_that_of_its_position_alone():
+    model, (x, y) = seeded(LAYERS["transformer"][0]), tokens(5, (6,))
+    drawn = Split(x, y, x, y, y, np.arange(5), np.arange(5), np.float64(0), np.float64(1))
+    _, test = of_split(model, drawn, "last_token_loss")
+    last = per_example(model, x, y, lambda logits, labels: OUTPUTS["loss"](logits[:, -1:], labels[:, -1:]))
+    torch.testing.assert_close(test.dense(), last.dense())
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from attriflow import gradients
 from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, per_example
@@ -248,7 +249,7 @@ def test_neither_the_order_nor_batches_nor_blocks_change_scores(model, name, see
     order = np.random.default_rng(seed).permutation(len(split.train_y))
     moved = Split(**{**vars(split), "train_x": split.train_x[order], "train_y": split.train_y[order]})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(method, "per_example", partial(per_example, batch=batch))
+        patch.setattr(gradients, "per_example", partial(per_example, batch=batch))
         patch.setattr(ekfac, "_BLOCK_BYTES", block)
         found = scores(method, member, moved, prepared=prepared, damping=0.1)
     close(found, expected[order], rtol=1e-4)

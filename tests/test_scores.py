@@ -233,6 +233,45 @@ def test_tracin_sums_over_the_last_checkpoints(members, split, normalise, checkp
     close(scores("tracin", members[:1], split, normalise=normalise, checkpoints=checkpoints)[0], total)
 
 
+def test_trak_without_projection_is_the_reference_on_whole_gradients(members, split):
+    sides, p = [], 103
+    for member in members:
+        model = member.model()
+        train, test = (reference.gradients(model, x, y, "margin") for x, y in both_sides(split))
+        probabilities = torch.softmax(model(torch.from_numpy(split.train_x).double()), -1).detach()
+        right = probabilities[torch.arange(len(train)), torch.from_numpy(split.train_y)]
+        sides.append({"train": train, "test": test, "probabilities": right})
+    found = scores("trak", members, split, projection="none", proj_dim=p, damping=0.1)[1]
+    close(found, reference.trak(sides, 0.1).numpy())
+
+
+def test_whole_gradients_have_no_smaller_dimension(members, split):
+    with pytest.raises(ValueError, match="proj_dim 50: without a projection it must be p = 103"):
+        trak.prepare(members[0], split, projection="none", proj_dim=50)
+    prepared = trak.prepare(members[0], split, projection="none", proj_dim=103)
+    with pytest.raises(ValueError, match="proj_dim 50: gradients that are not projected have no smaller dimension"):
+        next(trak.score([prepared], damping=0.1, proj_dim=50))
+
+
+def both_sides(split):
+    return ((split.train_x, split.train_y), (split.test_x, split.test_y))
+
+
+@pytest.mark.parametrize("method", ["grad_dot", "influence", "ekfac"])
+def test_scores_explain_the_margin_where_it_is_the_target(members, split, method):
+    options = {} if method == "grad_dot" else {"damping": 0.1}
+    margin, loss = (scores(method, members[:1], split, target=target, **options)[0] for target in ("margin", "loss"))
+    with torch.no_grad():
+        logits = members[0].model()(torch.from_numpy(split.test_x).double())
+    p = torch.softmax(logits, -1)[torch.arange(len(logits)), torch.from_numpy(split.test_y)].numpy()
+    close(loss, margin * (1 - p))  # the loss falls by 1 - p for each unit that the margin rises
+
+
+def test_the_last_token_is_a_target_of_sequences_alone(members, split):
+    with pytest.raises(ValueError, match="last_token_loss: the model gives one vector of logits an example"):
+        scores("grad_dot", members, split, target="last_token_loss")
+
+
 def test_tracin_refuses_more_checkpoints_than_there_are(members, split):
     with pytest.raises(ValueError, match="checkpoints: 3 asked for, the setting keeps 2"):
         scores("tracin", members, split, checkpoints=3)

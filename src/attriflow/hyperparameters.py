@@ -15,6 +15,9 @@ Probability = float
 Epoch = int | str
 Examples = int | list[int]
 Parameters = str
+Target = str
+
+TARGETS = ("loss", "margin", "last_token_loss")
 
 
 def _is_number(value) -> bool:
@@ -55,6 +58,10 @@ WORDS = {
     "Parameters": (
         lambda value: isinstance(value, str) and value != "",
         "'all', 'last' for the last layer, or a pattern of parameter names such as 'blocks.*'",
+    ),
+    "Target": (
+        lambda value: value in TARGETS,
+        f"the output of a test example that scores explain, one of {TARGETS}",
     ),
     "Examples": (_is_examples, "how many (at least 1), or a list of distinct indices of at least 0"),
 }

@@ -27,7 +27,12 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def last_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy at the last position of each sequence, (n,); logits (n, t, c)."""
+    """Cross-entropy at the last position of each sequence, (n,); logits (n, t, c).
+
+    Raises ValueError for logits without positions.
+    """
+    if logits.ndim < 3:
+        raise ValueError("last_token_loss: the model gives one vector of logits an example, not one a position")
     return loss(logits[:, -1], labels[:, -1])
 
 

@@ -35,9 +35,14 @@ def project(
     """Projections (n, k) float32 of several sets of gradients (n, p) by one matrix with entries of variance 1.
 
     Inner products of projections are, in expectation, k times those of the gradients: divide by sqrt(k') after taking
-    the first k' columns. stream: names to a generator.
+    the first k' columns. stream: names to a generator. kind 'none' takes the gradients as they are, times sqrt(p); it
+    raises ValueError for another dimension than p.
     """
+    if kind == "none" and dimension != gradients[0].size:
+        raise ValueError(f"proj_dim {dimension}: without a projection it must be p = {gradients[0].size}")
     singles = [each.to(torch.float32) for each in gradients]
+    if kind == "none":
+        return [dimension**0.5 * each.dense() for each in singles]
     projected = [torch.zeros(len(each), dimension, device=each.device) for each in singles]
     if kind == "sjlt":
         for each, out in zip(singles, projected, strict=True):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from attriflow import device
+from attriflow.data import Split
 from attriflow.gradients.layers import rule
 from attriflow.gradients.parts import MOST_BYTES, Factors, Lookups, Part, Rows, Sequences
 from attriflow.outputs import OUTPUTS
@@ -32,6 +33,7 @@ __all__ = [
     "factored_layers",
     "inputs",
     "labels",
+    "of_split",
     "per_example",
 ]
 
@@ -134,6 +136,17 @@ def per_example(
     if bad:
         raise ValueError(f"gradients are not finite at examples {bad[:10]}{' ...' if len(bad) > 10 else ''}")
     return gradients
+
+
+def of_split(model: nn.Module, split: Split, target: str = "loss") -> tuple[Gradients, Gradients]:
+    """Gradients of the loss at every training example, and of a test example's target at every test example.
+
+    target: 'loss', 'last_token_loss' of sequences, or 'margin', of which the negative is taken: training on a helpful
+    example lowers losses and raises margins.
+    """
+    explained = (lambda logits, labels: -OUTPUTS["margin"](logits, labels)) if target == "margin" else target
+    train = per_example(model, split.train_x, split.train_y, "loss")
+    return train, per_example(model, split.test_x, split.test_y, explained)
 
 
 def inputs(model: nn.Module, x: np.ndarray) -> Tensor:

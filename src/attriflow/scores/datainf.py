@@ -16,8 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from attriflow.data import Split
-from attriflow.gradients import Gradients, Part, per_example
-from attriflow.hyperparameters import Epoch, Parameters, Positive
+from attriflow.gradients import Gradients, Part, of_split
+from attriflow.hyperparameters import Epoch, Parameters, Positive, Target
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -25,7 +25,7 @@ from attriflow.scores import running_mean
 
 
 def prepare(
-    member: Trained, split: Split, *, epoch: Epoch = "last", parameters: Parameters = "all"
+    member: Trained, split: Split, *, epoch: Epoch = "last", parameters: Parameters = "all", target: Target = "loss"
 ) -> dict[str, np.ndarray]:
     r"""For each layer of s parameters: W = G Tᵀ (n, m), |g|² (n,), and K (n, n), or G (n, s) where 2 s < n.
 
@@ -34,8 +34,7 @@ def prepare(
     layers of 5000 × 500 examples take at most 330 MB.
     """
     model = member.model(epoch, parameters)
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    test = per_example(model, split.test_x, split.test_y, "loss")
+    train, test = of_split(model, split, target)
     return pack({name: _layer(train.parts[at], test.parts[at]) for name, at in places(train).items()})
 
 

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from attriflow.curvature import decompose
 from attriflow.data import Split
-from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, inputs, per_example
-from attriflow.hyperparameters import Epoch, NonNegative, Parameters
+from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, inputs, of_split, per_example
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -50,6 +50,7 @@ def prepare(
     curvature: Literal["empirical", "true"] = "empirical",
     epoch: Epoch = "last",
     parameters: Parameters = "all",
+    target: Target = "loss",
 ) -> dict[str, np.ndarray]:
     r"""For each layer: training and test gradients in the basis of its block, and the block's spectrum $\Lambda$.
 
@@ -62,8 +63,7 @@ def prepare(
     that, and 8 (in² + out²), or 8 s² where a Fisher of its own is decomposed.
     """
     model = member.model(epoch, parameters)
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    test = per_example(model, split.test_x, split.test_y, "loss")
+    train, test = of_split(model, split, target)
     columns = {"empirical": lambda: [train], "true": partial(_columns, model, split.train_x)}[curvature]
     layers = places(train)
     bases = _bases(train, columns, layers)

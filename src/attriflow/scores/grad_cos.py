@@ -6,23 +6,22 @@ import numpy as np
 import torch
 
 from attriflow.data import Split
-from attriflow.gradients import per_example
-from attriflow.hyperparameters import Epoch, Parameters
+from attriflow.gradients import of_split
+from attriflow.hyperparameters import Epoch, Parameters, Target
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
 
 def prepare(
-    member: Trained, split: Split, *, epoch: Epoch = "last", parameters: Parameters = "all"
+    member: Trained, split: Split, *, epoch: Epoch = "last", parameters: Parameters = "all", target: Target = "loss"
 ) -> dict[str, np.ndarray]:
     r"""cosines (n, m): $g_i \cdot g_{test} / (|g_i| |g_{test}|)$; 0 where a gradient is exactly zero.
 
     Charpiat et al. 2019, arXiv:2102.13624, eq. (5).
     """
     model = member.model(epoch, parameters)
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    test = per_example(model, split.test_x, split.test_y, "loss")
+    train, test = of_split(model, split, target)
     return {"cosines": cosines(train.gram(test), train.squared_norms(), test.squared_norms()).numpy(force=True)}
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from attriflow.curvature import decompose, fisher, gauss_newton, hessian
 from attriflow.data import Split
-from attriflow.gradients import Gradients, per_example
-from attriflow.hyperparameters import Epoch, NonNegative, Parameters
+from attriflow.gradients import Gradients, of_split
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
@@ -29,6 +29,7 @@ def prepare(
     curvature: Literal["fisher", "ggn", "hessian"] = "fisher",
     epoch: Epoch = "last",
     parameters: Parameters = "all",
+    target: Target = "loss",
 ) -> dict[str, np.ndarray]:
     r"""The spectrum of C and both gradients in its basis: values (q,), left (n, q), right (q, m), squares (q,),
     and p, `parameters`.
@@ -43,8 +44,7 @@ def prepare(
     squared coordinate in mode j is left² times squares_j: 1, or n σ_j where left are the eigenvectors of K.
     """
     model = member.model(epoch, parameters)
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    test = per_example(model, split.test_x, split.test_y, "loss")
+    train, test = of_split(model, split, target)
     n = len(train)
     dual = curvature == "fisher" and n < train.size
     if dual:

@@ -16,8 +16,8 @@ import torch
 
 from attriflow.curvature import products
 from attriflow.data import Split
-from attriflow.gradients import per_example
-from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
+from attriflow.gradients import of_split
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt, Target
 from attriflow.krylov import inverse, lanczos, ritz
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -32,6 +32,7 @@ def prepare(
     curvature: Literal["fisher", "ggn", "hessian"] = "hessian",
     epoch: Epoch = "last",
     parameters: Parameters = "all",
+    target: Target = "loss",
 ) -> dict[str, np.ndarray]:
     """All gradients in the Lanczos basis of s = `iterations` steps: train (n, s), test (m, s) float32.
 
@@ -42,8 +43,7 @@ def prepare(
     factored gradients take.
     """
     model = member.model(epoch, parameters)
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    test = per_example(model, split.test_x, split.test_y, "loss")
+    train, test = of_split(model, split, target)
     # ASSUME: the distribution of the random start vector is not given; it is Gaussian.
     start = torch.from_numpy(member.stream("arnoldi").standard_normal((1, train.size))).to(member.device, member.dtype)
     # ASSUME: every product takes all training examples; the paper takes a batch of them.

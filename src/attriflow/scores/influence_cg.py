@@ -18,9 +18,9 @@ import torch
 
 from attriflow.curvature import products
 from attriflow.data import Split
-from attriflow.gradients import per_example
+from attriflow.gradients import of_split
 from attriflow.gradients.parts import MOST_BYTES
-from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt, Target
 from attriflow.krylov import inverse, lanczos, ritz
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -37,6 +37,7 @@ def prepare(
     curvature: Literal["fisher", "ggn", "hessian"] = "hessian",
     epoch: Epoch = "last",
     parameters: Parameters = "all",
+    target: Target = "loss",
 ) -> dict[str, np.ndarray]:
     r"""The Krylov space of every test gradient after s = `iterations` steps, and the training gradients in its basis.
 
@@ -49,8 +50,7 @@ def prepare(
     """
     found = _empty(iterations, len(split.train_y), len(split.test_y))
     model = member.model(epoch, parameters)
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    test = per_example(model, split.test_x, split.test_y, "loss")
+    train, test = of_split(model, split, target)
     product = products(curvature, model, split.train_x, split.train_y, train)
     spaces = []
     block = max(1, _BASIS_BYTES // (8 * train.size * iterations))

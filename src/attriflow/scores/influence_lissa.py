@@ -21,8 +21,8 @@ from torch import Tensor
 
 from attriflow.curvature import Products, products
 from attriflow.data import Split
-from attriflow.gradients import per_example
-from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Positive, PositiveInt
+from attriflow.gradients import of_split
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Positive, PositiveInt, Target
 from attriflow.krylov import lanczos, ritz
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -45,6 +45,7 @@ def prepare(
     curvature: Literal["fisher", "ggn", "hessian"] = "hessian",
     epoch: Epoch = "last",
     parameters: Parameters = "all",
+    target: Target = "loss",
 ) -> dict[str, np.ndarray]:
     """scores (n, m) float32 from the mean of `repeats` recursions of `depth` steps on minibatches of `batch` examples.
 
@@ -53,8 +54,7 @@ def prepare(
     scale given and one that would do.
     """
     model = member.model(epoch, parameters)
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    test = per_example(model, split.test_x, split.test_y, "loss")
+    train, test = of_split(model, split, target)
     if batch > len(train):
         raise ValueError(f"batch: {batch} asked for, there are {len(train)} training examples")
     product = products(curvature, model, split.train_x, split.train_y, train)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from attriflow.curvature import decompose
 from attriflow.data import Split
-from attriflow.gradients import Factors, Gradients, Part, Sequences, per_example
-from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
+from attriflow.gradients import Factors, Gradients, Part, Sequences, of_split
+from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt, Target
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -33,7 +33,13 @@ Stream = Callable[..., np.random.Generator]
 
 
 def prepare(
-    member: Trained, split: Split, *, rank: PositiveInt, epoch: Epoch = "last", parameters: Parameters = "all"
+    member: Trained,
+    split: Split,
+    *,
+    rank: PositiveInt,
+    epoch: Epoch = "last",
+    parameters: Parameters = "all",
+    target: Target = "loss",
 ) -> dict[str, np.ndarray]:
     r"""For each layer the spectrum of F and both gradients in its basis: values, left (n, q), right (q, m), squares.
 
@@ -49,8 +55,7 @@ def prepare(
     8 (n + m) k and 8 min(n, k)².
     """
     model = member.model(epoch, parameters)
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    test = per_example(model, split.test_x, split.test_y, "loss")
+    train, test = of_split(model, split, target)
     stream = partial(member.stream, "logra")
     pairs = {name: (train.parts[at], test.parts[at]) for name, at in places(train).items()}
     return pack({name: _modes(*_projected(*pair, rank, stream)) for name, pair in pairs.items()})

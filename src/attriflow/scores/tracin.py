@@ -7,20 +7,21 @@ import numpy as np
 import torch
 
 from attriflow.data import Split
-from attriflow.gradients import per_example
-from attriflow.hyperparameters import Parameters, PositiveInt
+from attriflow.gradients import of_split
+from attriflow.hyperparameters import Parameters, PositiveInt, Target
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
 
-def prepare(member: Trained, split: Split, *, parameters: Parameters = "all") -> dict[str, np.ndarray]:
+def prepare(
+    member: Trained, split: Split, *, parameters: Parameters = "all", target: Target = "loss"
+) -> dict[str, np.ndarray]:
     r"""For each kept checkpoint: products (t, n, m), squared norms (t, n) and (t, m), learning rates (t,)."""
     found = {"products": [], "train_squares": [], "test_squares": []}
     for epoch in member.checkpoints:
         model = member.model(epoch, parameters)
-        train = per_example(model, split.train_x, split.train_y, "loss")
-        test = per_example(model, split.test_x, split.test_y, "loss")
+        train, test = of_split(model, split, target)
         found["products"].append(train.gram(test).to(torch.float32))
         found["train_squares"].append(train.squared_norms())
         found["test_squares"].append(test.squared_norms())

@@ -31,14 +31,14 @@ def prepare(
     split: Split,
     *,
     proj_dim: PositiveInt,
-    projection: Literal["gaussian", "rademacher", "sjlt"] = "gaussian",
+    projection: Literal["gaussian", "rademacher", "sjlt", "none"] = "gaussian",
     epoch: Epoch = "last",
     parameters: Parameters = "all",
 ) -> dict[str, np.ndarray]:
     r"""Projected gradients of the margin, train (n, k) and test (m, k), the mean kernel (k, k), and $Q = 1 - p$ (n,).
 
-    Each member has its own projection. p is the model's probability of the training label; of a sequence the mean of
-    1 - p over its positions.
+    Each member has its own projection; 'none' keeps all gradients, proj_dim is then the number of parameters. p is the
+    model's probability of the training label; of a sequence the mean of 1 - p over its positions.
     """
     model = member.model(epoch, parameters)
     sets = [
@@ -55,6 +55,7 @@ def prepare(
         "test": test.numpy(force=True),
         "kernel": kernel.numpy(force=True),
         "residuals": (1 - right).flatten(1).mean(1).numpy(force=True),
+        "whole": np.array(projection == "none"),
     }
 
 
@@ -106,6 +107,9 @@ def _factor(member: dict[str, np.ndarray], damping: float, k: int) -> torch.Tens
 
 
 def _mean_kernel(member: dict[str, np.ndarray], k: int) -> torch.Tensor:
+    size = len(member["kernel"])
+    if member["whole"] and k != size:
+        raise ValueError(f"proj_dim {k}: gradients that are not projected have no smaller dimension than p = {size}")
     return torch.from_numpy(np.asarray(member["kernel"]))[:k, :k] / k
 
 
