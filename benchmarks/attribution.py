@@ -44,13 +44,17 @@ class Case:
 
 
 CASES = [
-    Case("grad_dot", ["dattri", "captum"], [DIGITS, MNIST], goals={("grad_dot", "dattri"): 200}, spearman=EXACT),
+    Case(
+        "grad_dot", ["dattri", "captum"], [DIGITS, MNIST], ours=["grad_dot", "grad_dot_float32"], spearman=EXACT,
+        goals={("grad_dot", "dattri"): 200, ("grad_dot_float32", "dattri"): 200},
+    ),
     Case("grad_dot_last", ["captum"], [DIGITS, MNIST], spearman=EXACT),
     Case("grad_cos", ["dattri"], [DIGITS, MNIST], spearman=EXACT),
     Case("influence", ["dattri", "captum", "pydvl"], ["digits_logistic"], spearman=EXACT),
     Case("influence_cg", ["dattri", "pydvl"], ["digits_logistic"], spearman=EXACT),
     Case("influence_arnoldi", ["dattri", "captum", "pydvl"], ["digits_logistic"], spearman=EXACT),
-    Case("sweep", ["dattri"], ["digits_logistic", MNIST], goals={("sweep", "dattri"): 300}),
+    Case("sweep", ["dattri"], ["digits_logistic"], spearman=EXACT),
+    Case("sweep", ["dattri"], [MNIST], goals={("sweep", "dattri"): 300}),
     Case("datainf", ["dattri", "pydvl"], [DIGITS], spearman=EXACT),
     Case("datainf", ["dattri"], [MNIST], goals={("datainf", "dattri"): 1000}, spearman=EXACT),
     Case("ekfac", ["kronfluence"], [DIGITS, MNIST], goals={("ekfac", "kronfluence"): 10}, spearman=EXACT),

@@ -1,10 +1,11 @@
-"""Ours, in float64 as always."""
+"""Ours, in float64 where a run does not say otherwise."""
 
 import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from problem import ARNOLDI_RANK, ARNOLDI_STEPS, CG_STEPS, COMPARED, DAMPING, DAMPINGS, PROJ_DIM, Problem, Work
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
@@ -14,9 +15,11 @@ from attriflow.models import Trained
 from attriflow.registry import Registry
 
 
-def scores(problem: Problem, method: str, members: int = 1, cheap: dict | None = None, **costly) -> Work:
+def scores(
+    problem: Problem, method: str, members: int = 1, cheap: dict | None = None, dtype=torch.float64, **costly
+) -> Work:
     """Prepare every member and score them together."""
-    module, trained, split = parts(problem, method, members)
+    module, trained, split = parts(problem, method, members, dtype)
 
     def call():
         prepared = [module.prepare(member, split, **costly) for member in trained]
@@ -44,7 +47,7 @@ def trak_unprojected(problem: Problem) -> Work:
     )
 
 
-def parts(problem: Problem, method: str, members: int) -> tuple:
+def parts(problem: Problem, method: str, members: int, dtype: torch.dtype = torch.float64) -> tuple:
     """The method's module, the trained members, and the data as our methods take it."""
     nothing, one = np.arange(0), np.float64(1)
     train_y = problem.train_y.numpy()
@@ -52,14 +55,17 @@ def parts(problem: Problem, method: str, members: int) -> tuple:
         problem.train_x.numpy(), train_y, problem.test_x.numpy(), problem.test_y.numpy(), train_y,
         nothing, nothing, 0 * one, one,
     )  # fmt: skip
-    states = enumerate(problem.states[:members])
-    trained = [Trained(f"full-{place}", 0, problem.model, {1: state}, {1: 1.0}) for place, state in states]
+    trained = [
+        Trained(f"full-{place}", 0, problem.model, {1: state}, {1: 1.0}, dtype=dtype)
+        for place, state in enumerate(problem.states[:members])
+    ]
     return Registry().load("scores", method), trained, split
 
 
 DAMPED = {"damping": DAMPING}
 RUNS = {
     "grad_dot": partial(scores, method="grad_dot"),
+    "grad_dot_float32": partial(scores, method="grad_dot", dtype=torch.float32),
     "grad_dot_last": partial(scores, method="grad_dot", parameters="last"),
     "grad_cos": partial(scores, method="grad_cos"),
     "influence": partial(scores, method="influence", cheap=DAMPED, curvature="hessian"),
