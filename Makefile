@@ -39,7 +39,7 @@ format: $(INSTALLED) ## put Python and Snakemake files into the project's format
 convergence: $(INSTALLED) ## how iterative solvers approach exact influence: docs/results/convergence/
 	python benchmarks/convergence.py
 
-bench: .venv-bench/.installed ## speed against the naive way and other libraries, as ratios: benchmarks/results.csv
+bench: .venv-bench/.installed .venv-bench-pydvl/.installed ## speed against the naive way and other libraries, as ratios: benchmarks/results.csv
 	.venv-bench/bin/python benchmarks/run.py
 
 publish: $(INSTALLED) ## copy a study's summary and figures to docs/results/: make publish NAME=mnist
@@ -76,6 +76,11 @@ help: ## this list
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --disable-pip-version-check --quiet --requirement requirements.lock
 	.venv-bench/bin/pip install --disable-pip-version-check --quiet --no-deps --requirement benchmarks/requirements.txt
+	touch $@
+
+.venv-bench-pydvl/.installed: benchmarks/requirements-pydvl.txt
+	$(PYTHON) -m venv .venv-bench-pydvl
+	.venv-bench-pydvl/bin/pip install --disable-pip-version-check --quiet --requirement benchmarks/requirements-pydvl.txt
 	touch $@
 
 $(INSTALLED): requirements.lock

@@ -1,8 +1,8 @@
 """Attribution against other libraries: same model, same data, same damping, each run in a process of its own.
 
 Every round runs ours and theirs in turn; ratios are medians over rounds. Agreement is the mean over test examples of
-the Spearman correlation of the two libraries' scores over training examples; random projections differ, so TRAK's says
-little.
+the Spearman correlation of the two libraries' scores over training examples; random projections differ, so that of TRAK
+with one says little.
 """
 
 import json
@@ -12,122 +12,123 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
+import trained
 from scipy import stats
 
-from attriflow import engine
-from attriflow.models import mlp
-from attriflow.runs import Run
-
 HERE = Path(__file__).parent
+PYDVL = HERE.parent / ".venv-bench-pydvl/bin/python"  # an environment of its own
 ROUNDS, LONG = 3, 60  # seconds of a round from which it is the only one
-MEMBERS = 10
-RECIPE = {
-    "optimiser": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant",
-    "batch_size": 64, "epochs": 10,
-}  # fmt: skip
+EXACT = 0.9999  # the Spearman correlation of libraries that compute the same
+DIGITS, MNIST = "digits_mlp", "mnist_mlp"
 
-# our methods, the method of the peers that they are held against, these peers, and for each of ours the least ratio to
-# reach on MNIST's perceptron
+
+@dataclass(frozen=True)
+class Case:
+    """A method of some peers, and ours that are held against it.
+
+    ours: by default the method of the same name. goals: (ours, peer) -> the least ratio on MNIST; 1, not slower, for
+    all others. spearman: the least agreement, where both compute the same.
+    """
+
+    method: str
+    peers: list[str]
+    problems: list[str]
+    ours: list[str] = field(default_factory=list)
+    goals: dict[tuple[str, str], float] = field(default_factory=dict)
+    spearman: float | None = None
+
+
 CASES = [
-    (["grad_dot"], "grad_dot", ["dattri"], [200]),
-    (["grad_cos"], "grad_cos", ["dattri"], [None]),
-    (["sweep"], "sweep", ["dattri"], [300]),
-    (["datainf"], "datainf", ["dattri"], [1000]),
-    (["ekfac"], "ekfac", ["kronfluence"], [10]),
-    (["trak_1_gaussian", "trak_1_sjlt"], "trak_1_gaussian", ["dattri", "traker"], [None, None]),
-    (["trak_10_gaussian", "trak_10_sjlt"], "trak_10_gaussian", ["dattri", "traker"], [5, 15]),
-]
-LABELS = {"sweep": "Fisher influence, 10 dampings (dattri: CG, 10 steps)"}
-
-
-def digits() -> tuple[np.ndarray, ...]:
-    """1000 and 200 images of 64 pixels."""
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(x))[:1200]
-    x = (x[order] / 16).astype(np.float32)
-    return x[:1000], y[order][:1000], x[1000:], y[order][1000:]
-
-
-def mnist() -> tuple[np.ndarray, ...]:
-    """5000 and 500 images of 784 pixels."""
-    from retraining import data
-
-    pixels, labels = data(5500)
-    x = (pixels.reshape(len(pixels), -1) / 255).astype(np.float32)
-    return x[:5000], labels[:5000], x[5000:], labels[5000:]
-
-
-PROBLEMS = {
-    "digits MLP 64-32-10, 1000 x 200": (digits, [32]),
-    "MNIST MLP 784-128-64-10, 5000 x 500": (mnist, [128, 64]),
+    Case(
+        "grad_dot", ["dattri", "captum"], [DIGITS, MNIST], ours=["grad_dot", "grad_dot_float32"], spearman=EXACT,
+        goals={("grad_dot", "dattri"): 200, ("grad_dot_float32", "dattri"): 200},
+    ),
+    Case("grad_dot_last", ["captum"], [DIGITS, MNIST], spearman=EXACT),
+    Case("grad_cos", ["dattri"], [DIGITS, MNIST], spearman=EXACT),
+    Case("influence", ["dattri", "captum", "pydvl"], ["digits_logistic"], spearman=EXACT),
+    Case("influence_cg", ["dattri", "pydvl"], ["digits_logistic"], spearman=EXACT),
+    Case("influence_arnoldi", ["dattri", "captum", "pydvl"], ["digits_logistic"], spearman=EXACT),
+    Case("sweep", ["dattri"], ["digits_logistic"], spearman=EXACT),
+    Case("sweep", ["dattri"], [MNIST], goals={("sweep", "dattri"): 300}),
+    Case("datainf", ["dattri", "pydvl"], [DIGITS], spearman=EXACT),
+    Case("datainf", ["dattri"], [MNIST], goals={("datainf", "dattri"): 1000}, spearman=EXACT),
+    Case("ekfac", ["kronfluence"], [DIGITS, MNIST], goals={("ekfac", "kronfluence"): 10}, spearman=EXACT),
+    Case("ekfac_true", ["pydvl"], [DIGITS]),
+    Case("trak_unprojected", ["dattri", "traker"], [DIGITS], spearman=EXACT),
+    Case("trak_1_gaussian", ["dattri", "traker"], [DIGITS, MNIST], ours=["trak_1_gaussian", "trak_1_sjlt"]),
+    Case(
+        "trak_10_gaussian", ["dattri", "traker"], [DIGITS, MNIST], ours=["trak_10_gaussian", "trak_10_sjlt"],
+        goals={
+            (f"trak_10_{kind}", peer): goal
+            for kind, goal in (("gaussian", 5), ("sjlt", 15))
+            for peer in ("dattri", "traker")
+        },
+    ),
+]  # fmt: skip
+LABELS = {
+    "digits_logistic": {"sweep": "influence by the Hessian, 10 dampings (dattri: CG, 10 steps)"},
+    "mnist_mlp": {"sweep": "influence by the Fisher matrix, 10 dampings (dattri: CG of the Hessian, 10 steps)"},
 }
+WORDS = {*trained.SETTINGS, *(case.method for case in CASES)}
 
 
-def run():
-    """Rows of the results table."""
-    for problem, (data, hidden) in PROBLEMS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            save_problem(Path(folder), data(), hidden)
-            for methods, theirs, peers, goals in CASES:
-                goals = goals if data is mnist else [None] * len(goals)
-                yield from compare(problem, Path(folder), methods, theirs, peers, goals)
+def run(words: list[str]) -> Iterator[dict]:
+    """Rows of the results table; of some problems or methods where words name them."""
+    problems = [name for name in trained.SETTINGS if name in words] or list(trained.SETTINGS)
+    methods = {case.method for case in CASES if case.method in words} or {case.method for case in CASES}
+    for problem in problems:
+        cases = [case for case in CASES if problem in case.problems and case.method in methods]
+        if cases:
+            with tempfile.TemporaryDirectory() as folder:
+                trained.save(trained.SETTINGS[problem], Path(folder))
+                for case in cases:
+                    yield from compare(case, problem, Path(folder))
 
 
-def save_problem(folder: Path, arrays: tuple[np.ndarray, ...], hidden: list[int]):
-    """Train the members and save what every library starts from."""
-    train_x, train_y, test_x, test_y = arrays
-    width = train_x.shape[1]
-    build = partial(mlp.build, (width,), 10, hidden=hidden, dropout=0.0)
-    runs = [Run(f"models/full-{member}") for member in range(MEMBERS)]
-    states = []
-    for stack in engine.train(build, train_x, train_y, runs, RECIPE, 0):
-        for place in range(len(stack.runs)):
-            state = stack.state(place, RECIPE["epochs"])
-            # without the layer that flattens
-            states.append({f"{int(key.split('.')[0]) - 1}.{key.split('.')[1]}": value for key, value in state.items()})
-    torch.save(states, folder / "weights.pt")
-    np.savez(folder / "data.npz", train_x=train_x, train_y=train_y.astype(np.int64), test_x=test_x,
-             test_y=test_y.astype(np.int64), widths=[width, *hidden, 10])  # fmt: skip
-
-
-def compare(problem: str, folder: Path, methods: list[str], theirs: str, peers: list[str], goals: list[float | None]):
+def compare(case: Case, problem: str, folder: Path) -> Iterator[dict]:
     """Rows of one comparison: ours and the peers' in turn, in rounds; a single round where one takes minutes."""
-    rounds = []
+    ours, rounds = case.ours or [case.method], []
     while len(rounds) < ROUNDS and (not rounds or sum(each["took"] for each in rounds[0].values()) < LONG):
-        found = {method: one("attriflow", method, folder) for method in methods}
-        rounds.append(found | {peer: one(peer, theirs, folder) for peer in peers})
-    for method, goal in zip(methods, goals, strict=True):
-        for peer in peers:
+        found = {method: one("attriflow", method, folder) for method in ours}
+        rounds.append(found | {peer: one(peer, case.method, folder) for peer in case.peers})
+    for method in ours:
+        for peer in case.peers:
+            goal = case.goals.get((method, peer), 1) if problem == MNIST else 1
             pairs = [(each[method], each[peer]) for each in rounds]
-            mine, other = pairs[0]
-            yield {
-                "case": f"{LABELS.get(method, method)}, {problem}",
-                "against": peer,
-                "ours_seconds": round(statistics.median(a["seconds"] for a, _ in pairs), 3),
-                "theirs_seconds": round(statistics.median(b["seconds"] for _, b in pairs), 2),
-                "ratio": round(statistics.median(b["seconds"] / a["seconds"] for a, b in pairs), 1),
-                "goal": goal if goal is not None else "",
-                "agreement": round(agreement(mine["scores"], other["scores"]), 5),
-                "ours_mib": round(max(a["peak_mib"] for a, _ in pairs)),
-                "theirs_mib": round(max(b["peak_mib"] for _, b in pairs)),
-                "note": f"{len(rounds)} rounds"
-                + (f", theirs scaled {other['scaled']:.0f} times" if other["scaled"] > 1 else ""),
+            row = {
+                "case": trained.SETTINGS[problem].title,
+                "method": LABELS.get(problem, {}).get(method, method),
+                "peer": peer,
             }
+            yield row | measured(pairs) | {"goal": goal, "spearman_goal": case.spearman or ""}
+
+
+def measured(pairs: list[tuple[dict, dict]]) -> dict:
+    """The figures of our runs and a peer's, a pair a round."""
+    mine, other = pairs[0]
+    return {
+        "ours_seconds": round(statistics.median(a["seconds"] for a, _ in pairs), 3),
+        "peer_seconds": round(statistics.median(b["seconds"] for _, b in pairs), 3),
+        "ratio": round(statistics.median(b["seconds"] / a["seconds"] for a, b in pairs), 1),
+        "spearman": round(agreement(mine["scores"], other["scores"]), 6),
+        "ours_mib": round(max(a["peak_mib"] for a, _ in pairs)),
+        "peer_mib": round(max(b["peak_mib"] for _, b in pairs)),
+        "rounds": len(pairs),
+        "note": f"theirs scaled {other['scaled']:.0f} times" if other["scaled"] > 1 else "",
+    }
 
 
 def one(library: str, method: str, folder: Path) -> dict:
     """One run of one library; its figures and scores."""
     scores, started = folder / "scores.npy", time.perf_counter()
     done = subprocess.run(
-        [sys.executable, HERE / "one_run.py", library, method, folder, scores], capture_output=True, text=True,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        [PYDVL if library == "pydvl" else sys.executable, HERE / "one_run.py", library, method, folder, scores],
+        capture_output=True, text=True, env=os.environ | {"ACCELERATE_USE_CPU": "true"},
     )  # fmt: skip
     if done.returncode:
         sys.exit(f"{library}, {method}:\n{done.stderr}")

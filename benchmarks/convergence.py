@@ -6,7 +6,11 @@ Spearman correlation with `influence`, an exact inverse, at the same damping.
 """
 
 import datetime
+import os
+import platform
+import subprocess
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +19,15 @@ import pandas as pd
 from scipy import stats
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow/commands")]
 
+import matplotlib  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
+from publish import processor  # noqa: E402
 
 from attriflow import engine  # noqa: E402
 from attriflow.data import digits, split  # noqa: E402
-from attriflow.figures import _style, save  # noqa: E402
+from attriflow.figures import save  # noqa: E402
 from attriflow.models import Trained, mlp  # noqa: E402
 from attriflow.runs import Run  # noqa: E402
 from attriflow.scores import influence, influence_arnoldi, influence_cg, influence_lissa  # noqa: E402
@@ -36,9 +42,16 @@ STEPS = (1, 2, 5, 10, 20, 50)
 SPACE = (10, 20, 50, 100, 200, 500)
 DEPTHS = (10, 30, 100, 300, 1000)
 SCALE, BATCH = 20.0, 100
+LOOK = {
+    "figure.constrained_layout.use": True, "savefig.dpi": 200, "font.size": 8, "axes.titlesize": 9,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "grid.linewidth": 0.5,
+    "legend.frameon": False,
+}  # fmt: skip
 
 
 def main():
+    matplotlib.use("Agg")
+    plt.rcParams.update(LOOK)
     data = split(digits.load(None), "digits", 0, train=1000, test=50, standardise=True, label_noise=None)
     build = partial(mlp.build, data.shape, data.classes, hidden=[32], dropout=0.1)
     (stack,) = engine.train(build, data.train_x, data.train_y, [Run("models/full-0")], RECIPE, 0)
@@ -52,7 +65,7 @@ def main():
     TARGET.mkdir(parents=True, exist_ok=True)
     table.to_csv(TARGET / "convergence.csv", index=False, float_format="%.5f")
     save(draw(table), TARGET / "convergence.png")
-    (TARGET / "made_by.txt").write_text(f"command: make convergence\ndate: {datetime.date.today().isoformat()}\n")
+    (TARGET / "made_by.txt").write_text(made_by())
     print(table.pivot_table(index=["solver", "iterations"], columns="damping", values="agreement").to_string())
 
 
@@ -73,6 +86,22 @@ def solved(member: Trained, data):
             yield "LiSSA", depth, damping, influence_lissa.prepare(member, data, **options)["scores"]
 
 
+def made_by() -> str:
+    """Command, commit, date and hardware, as `publish.py` writes them for a study."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "src", "benchmarks")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        "command: make convergence\n"
+        f"commit: {git('rev-parse', 'HEAD')}{' with uncommitted changes' if changed else ''}\n"
+        f"date: {datetime.date.today().isoformat()}\n"
+        f"hardware: {os.cpu_count()} cores {processor()}, {memory:.0f} GiB memory, Python {platform.python_version()}\n"
+    )
+
+
 def agreement(scores: np.ndarray, exact: np.ndarray) -> float:
     """Mean Spearman correlation over test examples, (n, m) each."""
     return float(np.mean([stats.spearmanr(a, b).statistic for a, b in zip(scores.T, exact.T, strict=True)]))
@@ -85,19 +114,19 @@ def draw(table: pd.DataFrame) -> plt.Figure:
         for place, (damping, line) in enumerate(part.groupby("damping")):
             axes.plot(
                 line.iterations, line.agreement, "o-", markersize=3, linewidth=1, color="#0072B2",
-                alpha=_style.shade(place, len(DAMPINGS)), label=f"damping {damping:g}",
+                alpha=0.45 + 0.55 * place / (len(DAMPINGS) - 1), label=f"damping {damping:g}",
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_title(solver)
         axes.set_xlabel("iterations")
     panels[0].set_ylabel("Spearman with exact influence")
     panels[0].legend()
-    _style.caption(
-        figure,
+    caption = (
         f"Digits MLP, generalised Gauss-Newton matrix, 1000 training and 50 test examples, one model. LiSSA: scale "
         f"{SCALE:g}, minibatches of {BATCH}. Arnoldi keeps all Ritz pairs of one space; CG has a space for each test "
-        f"example.",
+        f"example."
     )
+    figure.supxlabel("\n".join(textwrap.wrap(caption, 170)), fontsize=7, x=0.01, ha="left", color="0.3")
     return figure
 
 
