@@ -113,16 +113,19 @@ def _activations(model: nn.Module, x: Tensor) -> int:
 def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (q,), ascending, and eigenvectors (q, q) of a symmetric matrix, which is overwritten.
 
-    Eigenvalues below q times the precision of the largest, in size, are rounding error and become 0.
+    Decomposed in float64. Eigenvalues that are rounding error become 0: in size below q × 2⁻⁵² of the largest, or 8
+    times the precision of the matrix, whichever is more.
     """
+    precision, double = torch.finfo(matrix.dtype).eps, matrix.double()
     if matrix.is_cpu:
         # scipy's divide and conquer overwrites its input: no second matrix
-        found = scipy.linalg.eigh(matrix.numpy(), driver="evd", overwrite_a=True, check_finite=False)
+        found = scipy.linalg.eigh(double.numpy(), driver="evd", overwrite_a=True, check_finite=False)
         values, vectors = (torch.from_numpy(each) for each in found)
     else:
-        values, vectors = torch.linalg.eigh(matrix)
+        values, vectors = torch.linalg.eigh(double)
     sizes = values.abs()
-    return torch.where(sizes > len(values) * torch.finfo(values.dtype).eps * sizes.max(), values, 0), vectors
+    least = max(len(values) * torch.finfo(torch.float64).eps, 8 * precision) * sizes.max()
+    return torch.where(sizes > least, values, 0), vectors.to(matrix.dtype)
 
 
 # --- exact matrices ------------------------------------------------------------------------------------------

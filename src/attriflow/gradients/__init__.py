@@ -67,11 +67,28 @@ class Gradients:
 
     def gram(self, other: "Gradients") -> Tensor:
         """Inner products (n, n') of every gradient here with every one of another."""
-        found = torch.empty(len(self), len(other), dtype=torch.float64, device=self.device)
+        found = torch.empty(len(self), len(other), dtype=self.parts[0].dtype, device=self.device)
         for start in range(0, len(self), _ROWS):
             rows = slice(start, start + _ROWS)
             found[rows] = sum(mine.gram(theirs, rows) for mine, theirs in zip(self.parts, other.parts, strict=True))
         return found
+
+    def cosines(self, other: "Gradients") -> Tensor:
+        """Cosines (n, n') float32 of every gradient here with every one of another; 0 where one is exactly zero.
+
+        Gradients are brought to length 1 first: products in float32 are then as good for tiny ones.
+        """
+        mine, theirs = (each.scaled(each.lengths().reciprocal()).to(torch.float32) for each in (self, other))
+        return mine.gram(theirs)
+
+    def scaled(self, weights: Tensor) -> "Gradients":
+        """The same gradients, each times its weight (n,); those of an infinite one become 0."""
+        finite = torch.where(torch.isfinite(weights), weights, 0)
+        return Gradients([part.scaled(finite) for part in self.parts])
+
+    def lengths(self) -> Tensor:
+        """(n,)"""
+        return self.squared_norms().sqrt()
 
     def times(self, v: Tensor) -> Tensor:
         """G v: inner products (n, k) with vectors v (k, p)."""

@@ -48,6 +48,12 @@ class _Part:
         """The same for some of the examples."""
         return replace(self, **{name: array[rows] for name, array in self._arrays().items()})
 
+    def scaled(self, weights: Tensor) -> "Part":
+        """The same gradients, each times its weight (n,)."""
+        name = "values" if isinstance(self, Rows) else "b"
+        array = getattr(self, name)
+        return replace(self, **{name: array * weights.view(-1, *[1] * (array.ndim - 1))})
+
     def to(self, dtype: torch.dtype) -> "Part":
         """The same in another precision."""
         numbers = {name: array for name, array in self._arrays().items() if array.is_floating_point()}
@@ -92,7 +98,7 @@ class Factors(_ByUnit, _Part):
 
     def squared_norms(self) -> Tensor:
         """(n,)"""
-        return self.a.square().sum(1) * self.b.square().sum(1)
+        return _squares(self.a) * _squares(self.b)
 
     def dense(self, units: slice = slice(None)) -> Tensor:
         """Gradients with respect to some output units, (n, units * grain)."""
@@ -231,7 +237,7 @@ class Rows(_Part):
 
     def squared_norms(self) -> Tensor:
         """(n,)"""
-        return self.values.square().sum(1)
+        return _squares(self.values)
 
     def dense(self, units: slice = slice(None)) -> Tensor:
         """Some columns, (n, units * grain)."""
@@ -256,6 +262,11 @@ class Rows(_Part):
                 f"{MOST_BYTES / 2**30:.0f}; attribute fewer parameters (`parameters`) or fewer examples"
             )
         return super().join(pieces)
+
+
+def _squares(rows: Tensor) -> Tensor:
+    """Squared lengths (n,) of rows (n, size), without a second array of them."""
+    return torch.linalg.vector_norm(rows, dim=1).square()
 
 
 Part = Factors | Sequences | Lookups | Rows

@@ -108,10 +108,10 @@ def _moment(part: Part) -> Tensor | float:
     """What the basis of a layer needs of a column: the sum of b bᵀ, or of the outer products of its gradients."""
     match part:
         case Factors() | Sequences():
-            b = part.b.flatten(0, -2)
+            b = part.b.flatten(0, -2).double()
             return b.T @ b
         case Rows() if part.size <= _EXACT:
-            return part.values.T @ part.values
+            return part.values.double().T @ part.values.double()
     return 0.0
 
 
@@ -119,11 +119,12 @@ def _basis(part: Part, moment: Tensor | float) -> tuple[Tensor, ...]:
     """Q_A (in, directions) and Q_S (out, out) of factors, Q (s, s) of an exact block, nothing for a diagonal one."""
     match part:
         case Factors() | Sequences():
-            a = part.a.flatten(0, -2)
+            a = part.a.flatten(0, -2).double()
             values, vectors = decompose(a.T @ a)
-            return vectors[:, values > 0], decompose(moment)[1]  # no training gradient leaves the range of A
+            # no training gradient leaves the range of A
+            return vectors[:, values > 0].to(part.dtype), decompose(moment)[1].to(part.dtype)
         case Rows() if part.size <= _EXACT:
-            return (decompose(moment)[1],)
+            return (decompose(moment)[1].to(part.dtype),)
     return ()
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import torch
 
 from attriflow.data import Split
 from attriflow.gradients import of_split
@@ -22,13 +21,7 @@ def prepare(
     """
     model = member.model(epoch, parameters)
     train, test = of_split(model, split, target)
-    return {"cosines": cosines(train.gram(test), train.squared_norms(), test.squared_norms()).numpy(force=True)}
-
-
-def cosines(products: torch.Tensor, train_squares: torch.Tensor, test_squares: torch.Tensor) -> torch.Tensor:
-    """Inner products (n, m) and squared norms (n,), (m,) to cosines (n, m) float32, 0 for a zero vector."""
-    lengths = torch.sqrt(train_squares)[:, None] * torch.sqrt(test_squares)
-    return torch.where(lengths > 0, products / lengths, 0).to(torch.float32)
+    return {"cosines": train.cosines(test).numpy(force=True)}
 
 
 def memory(size: Size) -> int:

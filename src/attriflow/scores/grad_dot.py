@@ -22,8 +22,8 @@ def prepare(
     """
     model = member.model(epoch, parameters)
     train, test = of_split(model, split, target)
-    arrays = {"products": train.gram(test).to(torch.float32), "squares": train.squared_norms()}
-    return {name: array.numpy(force=True) for name, array in arrays.items()}
+    products = train.cosines(test).mul_(torch.outer(train.lengths(), test.lengths()))
+    return {"products": products.numpy(force=True), "squares": train.squared_norms().numpy(force=True)}
 
 
 def memory(size: Size) -> int:

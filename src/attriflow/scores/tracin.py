@@ -17,14 +17,14 @@ from attriflow.scores import running_mean
 def prepare(
     member: Trained, split: Split, *, parameters: Parameters = "all", target: Target = "loss"
 ) -> dict[str, np.ndarray]:
-    r"""For each kept checkpoint: products (t, n, m), squared norms (t, n) and (t, m), learning rates (t,)."""
-    found = {"products": [], "train_squares": [], "test_squares": []}
+    r"""For each kept checkpoint: cosines (t, n, m), lengths (t, n) and (t, m) of gradients, learning rates (t,)."""
+    found = {"cosines": [], "train_lengths": [], "test_lengths": []}
     for epoch in member.checkpoints:
         model = member.model(epoch, parameters)
         train, test = of_split(model, split, target)
-        found["products"].append(train.gram(test).to(torch.float32))
-        found["train_squares"].append(train.squared_norms())
-        found["test_squares"].append(test.squared_norms())
+        found["cosines"].append(train.cosines(test))
+        found["train_lengths"].append(train.lengths())
+        found["test_lengths"].append(test.lengths())
     arrays = {name: torch.stack(values).numpy(force=True) for name, values in found.items()}
     return arrays | {"rates": np.array([member.rates[epoch] for epoch in member.checkpoints])}
 
@@ -54,10 +54,9 @@ def _tracin(member: dict[str, np.ndarray], normalise: bool, checkpoints: int | s
     # ASSUME: the learning rate of a checkpoint is that of the last step before it, whatever lies between two
     # checkpoints.
     for place in _places(member, checkpoints):
-        weighted = member["products"][place] * member["rates"][place]
-        if normalise:
-            lengths = np.sqrt(np.outer(member["train_squares"][place], member["test_squares"][place]))
-            weighted = np.divide(weighted, lengths, out=np.zeros_like(weighted), where=lengths > 0)
+        weighted = member["cosines"][place] * float(member["rates"][place])
+        if not normalise:
+            weighted *= np.outer(member["train_lengths"][place], member["test_lengths"][place])
         total = total + weighted
     return total
 
@@ -78,6 +77,6 @@ def self_influence(
     Raises ValueError as `score` does.
     """
     return running_mean(
-        sum(member["rates"][place] * member["train_squares"][place] for place in _places(member, checkpoints))
+        sum(member["rates"][place] * member["train_lengths"][place] ** 2 for place in _places(member, checkpoints))
         for member in members
     )
