@@ -35,6 +35,16 @@ class Diverged(ArithmeticError):
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step of a stack: its epoch, its examples (runs, batch), their weights or None for 1 each, its learning rate."""
+
+    epoch: int
+    examples: Tensor
+    shares: Tensor | None
+    rate: float
+
+
+@dataclass(frozen=True)
 class Trainings:
     """Trained runs, stacked: weights, epoch -> name -> (runs, ...), and losses (runs, epochs), mean over the steps."""
 
@@ -59,11 +69,13 @@ def train(
     stack: int | None = None,
     threads: int = 1,
     progress: Callable[[int], None] = lambda epochs: None,
+    observe: Callable[[Step, dict[str, Tensor]], None] | None = None,
 ) -> Iterator[Trainings]:
     """Train every run on its part of x (n, ...) and y (n,), in stacks, and yield each stack in the order of `runs`.
 
     checkpoints: epochs whose weights to keep, besides the last. stack: runs that train together; None sizes it to
     the caches. threads: stacks that train at once. progress: called with the number of epochs that were trained.
+    observe: called before every step of a stack with the step and the weights, name -> (runs, ...), which it changes.
     Raises Diverged naming run, epoch and step when a loss is not finite.
     """
     threads_of_torch = torch.get_num_threads()
@@ -75,7 +87,7 @@ def train(
         kept = {*checkpoints, recipe["epochs"]}
 
         def work(chunk):
-            return _train_stack(build, x, y, chunk, recipe, seed, kept, progress)
+            return _train_stack(build, x, y, chunk, recipe, seed, kept, progress, observe)
 
         if threads == 1:
             yield from map(work, chunks)
@@ -150,7 +162,7 @@ def _count(run: Run, n: int) -> int:
     return n if run.subset is None else round(run.fraction * n)
 
 
-def _train_stack(build, x, y, runs, recipe, seed, kept, progress) -> Trainings:
+def _train_stack(build, x, y, runs, recipe, seed, kept, progress, observe) -> Trainings:
     modules = [initial_weights(build, seed, run) for run in runs]
     examples = [run.examples(len(x), seed) for run in runs]
     Stack = layers.Stack if layers.supports(modules[0]) else functional.Stack
@@ -166,14 +178,13 @@ def _train_stack(build, x, y, runs, recipe, seed, kept, progress) -> Trainings:
         places, found = torch.from_numpy(orders), np.empty((len(starts), len(runs)))
         for step, start in enumerate(starts):
             rows = slice(start, start + batch)
-            found[step] = stack.backward(
-                y,
-                places[:, rows],
-                None if shares is None else shares[:, rows],
-                [mask[:, rows] for mask in noise],
-                optimiser.decay,
-            )
-            optimiser.step(learning_rate(recipe, (epoch - 1) * len(starts) + step, epochs * len(starts)))
+            batch_places, batch_shares = places[:, rows], None if shares is None else shares[:, rows]
+            rate = learning_rate(recipe, (epoch - 1) * len(starts) + step, epochs * len(starts))
+            if observe:
+                observe(Step(epoch, batch_places, batch_shares, rate), stack.flat.parameters)
+            batch_noise = [mask[:, rows] for mask in noise]
+            found[step] = stack.backward(y, batch_places, batch_shares, batch_noise, optimiser.decay)
+            optimiser.step(rate)
         _refuse_divergence(runs, epoch, found)
         losses[:, epoch - 1] = found.mean(0)
         if epoch in kept:
