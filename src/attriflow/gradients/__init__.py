@@ -138,8 +138,8 @@ def factored_layers(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
         and all(parameter.requires_grad and owners[id(parameter)] == 1 for parameter in layer.parameters())
     }
     # two batch sizes: a layer that is fed positions instead of examples has one first dimension for both
-    sizes = sorted({1, min(2, len(x))})
-    uses = [_first_dimensions(model, candidates, x[:size]) for size in sizes]
+    sizes = (1, 2)
+    uses = [_first_dimensions(model, candidates, torch.cat([x[:1]] * size)) for size in sizes]
     return {
         name: layer
         for name, layer in candidates.items()
