@@ -21,7 +21,7 @@ def main(job: Job):
     def arrays():
         members = zip(settings["members"], job.inputs("models"), settings["runs"], strict=True)
         for place, (name, path, training) in enumerate(members):
-            member = load_trained(path, name, job.seed, build, Run.from_dict(training))
+            member = load_trained(path, name, job.seed, build, Run.from_dict(training), settings["recipe"])
             if place == 0:
                 size = Size.of(member, split, settings["hyperparameters"].get("parameters", "all"))
                 refuse_what_cannot_fit(job.registry, settings["kind"], size, settings["hyperparameters"])
