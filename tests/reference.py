@@ -314,29 +314,24 @@ def data_value_embedding(member, split, kind: str, skipped: int = 0, kept=slice(
 
     kept: the parameters that it goes through.
     """
-    model = member.model()
+    model, run, recipe = member.model(), member.run, member.recipe
     test = gradients(model, split.test_x, split.test_y, "loss")[:, kept]
-    momentum, decay = member.recipe["momentum"], member.recipe["weight_decay"]
-    embeddings = torch.zeros(len(split.train_x), test.shape[1], dtype=torch.float64)
-    done = [
-        (rows, rate / (1 - momentum), epoch)
-        for rows, rate, epoch in steps(split.train_x, member.run, member.recipe, member.seed)
-    ]
-    for step, (rows, rate, epoch) in enumerate(done):
+    # what a little more weight of an example changes: the parameters and the momentum buffer, (n, p)
+    moved = torch.zeros(len(split.train_x), test.shape[1], dtype=torch.float64)
+    buffer = torch.zeros_like(moved)
+    for step, (rows, rate, epoch) in enumerate(steps(split.train_x, run, recipe, member.seed)):
         if epoch <= skipped:
             continue
-        weights = train_one(
-            member.build, split.train_x, split.train_y, member.run, member.recipe, member.seed, before=step
-        )
-        model.load_state_dict(weights)
-        matrix = decay * torch.eye(test.shape[1], dtype=torch.float64)
+        model.load_state_dict(train_one(member.build, split.train_x, split.train_y, run, recipe, member.seed, step))
+        matrix = recipe["weight_decay"] * torch.eye(test.shape[1], dtype=torch.float64)
         if rows:
             matrix += curvature(kind, model, split.train_x[rows], split.train_y[rows])[kept, kept]
-        embeddings = embeddings - rate * embeddings @ matrix
+        buffer = recipe["momentum"] * buffer + moved @ matrix
         for row in rows:
-            g = gradients(model, split.train_x[[row]], split.train_y[[row]], "loss")[0, kept]
-            embeddings[row] += rate / len(rows) * g
-    return embeddings @ test.T
+            own = gradients(model, split.train_x[[row]], split.train_y[[row]], "loss")[0, kept]
+            buffer[row] += own / len(rows)
+        moved = moved - rate * buffer
+    return -moved @ test.T
 
 
 def weighted_sgd(model, split, steps, weights: torch.Tensor, momentum: float, decay: float) -> torch.Tensor:

@@ -133,8 +133,9 @@ def losses_with_less_of_each(member: Trained, split: Split, epsilon: float) -> n
     return torch.stack(found).numpy()
 
 
-def test_with_the_hessian_scores_are_the_change_of_the_test_loss_when_an_example_counts_a_little_less(small):
-    member = trained(STRAIGHT, small, PLAIN)
+@pytest.mark.parametrize("changes", [{}, {"momentum": 0.9, "weight_decay": 0.05}], ids=["plain", "momentum, penalty"])
+def test_with_the_hessian_scores_are_the_change_of_the_test_loss_when_an_example_counts_a_little_less(small, changes):
+    member = trained(STRAIGHT, small, PLAIN | changes)
     found, change = scores(member, small, curvature="hessian"), losses_with_less_of_each(member, small, 1e-4)
     assert np.corrcoef(found.flatten(), change.flatten())[0, 1] > 0.999
     close(found, change, rtol=1e-3)

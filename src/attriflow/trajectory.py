@@ -42,8 +42,12 @@ def backwards(member: Trained, split: Split, epochs: int | str = "all") -> Itera
         raise ValueError(f"epochs: {last} asked for, member {member.name} was trained for {trained}")
     p = sum(parameter.numel() for parameter in member.model().parameters())
     _refuse_what_cannot_fit(member, len(split.train_y), p, last)
+    return _backwards(member, split, trained - last, p)
+
+
+def _backwards(member: Trained, split: Split, skipped: int, p: int) -> Iterator[Step]:
     with tempfile.TemporaryFile() as file:
-        steps = _replay(member, split, trained - last, file)
+        steps = _replay(member, split, skipped, file)
         for place in reversed(range(len(steps))):
             weights = np.empty(p, np.float32)
             file.seek(place * weights.nbytes)

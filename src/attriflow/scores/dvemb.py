@@ -11,6 +11,9 @@ each example, and a matrix p × p. Here the m test gradients go backward: their 
 are its scores, and a step of their own, $w \leftarrow w - \eta_t H_t w$, takes them before it. Nothing is n × p or
 p × p. Gradients of a batch are made row by row: it is smaller than the m test examples, as a rule, and products with
 rows are then faster than with factors.
+
+With momentum $\mu$ and weight decay $\lambda$ the step back is that of sgd as it is trained, exactly:
+$u \leftarrow \mu u + \eta_t w$, scores $u \cdot \nabla\ell / |B_t|$, $w \leftarrow w - (H_t + \lambda) u$.
 """
 
 from collections.abc import Iterable, Iterator
@@ -49,28 +52,29 @@ def prepare(
     after 640 steps, and in float64 with the others. Raises ValueError for an optimiser other than sgd, and as
     `trajectory.backwards` does: the member is trained once more.
     """
+    steps = backwards(member, split, epochs)
     _refuse_other_optimisers(member)
     model, dtype = member.model("last", parameters), torch.float32 if curvature == "fisher" else torch.float64
     w = per_example(model, split.test_x, split.test_y, "loss").to(dtype).dense()  # (m, p)
+    # ASSUME: the paper follows plain SGD; the momentum buffer and weight decay of sgd are followed as well.
+    momentum, penalty = member.recipe["momentum"], member.recipe["weight_decay"]
+    u = torch.zeros_like(w)  # what a unit of gradient does at the step
     scores = torch.zeros(len(split.train_y), len(w), dtype=torch.float64)
-    for step in backwards(member, split, epochs):
-        # ASSUME: the paper follows plain SGD; momentum μ enters as the learning rate η / (1 - μ), and weight decay as
-        # curvature.
-        rate = step.rate / (1 - member.recipe["momentum"])
+    for step in steps:
         vector_to_parameters(step.weights.double(), model.parameters())
-        decay = 1 - rate * member.recipe["weight_decay"]
-        x, y = split.train_x[step.examples], split.train_y[step.examples]
-        if len(x) == 0:
-            w.mul_(decay)
+        u.mul_(momentum).add_(w, alpha=step.rate)
+        if penalty:
+            w.sub_(u, alpha=penalty)
+        if len(step.examples) == 0:
             continue
+        x, y = split.train_x[step.examples], split.train_y[step.examples]
         gradients = per_example(model, x, y, "loss").to(dtype)
-        inner = _times(gradients, w).mul_(rate / len(x))  # (b, m)
+        inner = _times(gradients, u) / len(x)  # (b, m)
         scores[step.examples] += inner
         if curvature == "fisher":
-            _add(w.mul_(decay), -inner, gradients)
+            _add(w, -inner, gradients)
         else:
-            change = products(curvature, model, x, y, gradients)(w)
-            w.mul_(decay).sub_(change, alpha=rate)
+            w -= products(curvature, model, x, y, gradients)(u)
     return {"scores": scores.to(torch.float32).numpy()}
 
 
@@ -93,7 +97,7 @@ def _blocks(gradients: Gradients) -> Iterator[slice]:
 
 
 def _refuse_other_optimisers(member: Trained):
-    if member.recipe and member.recipe["optimiser"] != "sgd":
+    if member.recipe["optimiser"] != "sgd":
         raise ValueError(
             f"dvemb: member {member.name} was trained by {member.recipe['optimiser']}; the data value embedding "
             f"follows the steps of sgd; use a setting whose recipe says `optimiser: sgd`"
@@ -103,7 +107,7 @@ def _refuse_other_optimisers(member: Trained):
 def memory(size: Size, *, curvature: str = "fisher") -> int:
     """Bytes that `prepare` takes at work."""
     rows = 2 * min(_BLOCK_BYTES, 8 * size.n * size.p)
-    vectors = 12 * size.m * size.p if curvature == "fisher" else 48 * size.m * size.p + 2**30
+    vectors = 16 * size.m * size.p if curvature == "fisher" else 56 * size.m * size.p + 2**30
     return size.gradients + rows + vectors + 16 * size.n * size.m
 
 
