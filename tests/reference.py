@@ -23,8 +23,11 @@ class Masked(nn.Module):
         return x * self.mask
 
 
-def train_one(build, x, y, run: Run, recipe: dict, seed: int) -> dict[str, torch.Tensor]:
-    """One model, one batch after the other, with torch.optim and the run's streams; its state dict."""
+def train_one(build, x, y, run: Run, recipe: dict, seed: int, before: int | None = None) -> dict[str, torch.Tensor]:
+    """One model, one batch after the other, with torch.optim and the run's streams; its state dict.
+
+    before: the step (from 0) that is not taken any more; None takes all.
+    """
     model = initial_weights(build, seed, run)
     sites = dropout_sites(model, x)
     for name in sites:
@@ -42,6 +45,8 @@ def train_one(build, x, y, run: Run, recipe: dict, seed: int) -> dict[str, torch
             for place, (name, (rate, shape)) in enumerate(sites.items())
         }
         for step, start in enumerate(starts):
+            if (epoch - 1) * len(starts) + step == before:
+                return {name: value.detach() for name, value in model.state_dict().items()}
             rows = visited[start : start + recipe["batch_size"]]
             for name, factors in masks.items():
                 model.get_submodule(name).mask = factors[start : start + recipe["batch_size"]]
@@ -302,3 +307,53 @@ def lissa(curvatures: list[torch.Tensor], minibatches, v: torch.Tensor, damping:
             r = g + r - matrix @ r / scale
         solutions.append(r / scale)
     return torch.stack(solutions)
+
+
+def steps(x, run: Run, recipe: dict, seed: int):
+    """The weighted examples, the learning rate and the epoch of every step of a run."""
+    examples = run.examples(len(x), seed)
+    per_epoch = -(-len(examples) // recipe["batch_size"])
+    for step in range(per_epoch * recipe["epochs"]):
+        epoch, place = step // per_epoch + 1, step % per_epoch * recipe["batch_size"]
+        rows = order(seed, run, examples, epoch)[place : place + recipe["batch_size"]]
+        rate = learning_rate(recipe, step, per_epoch * recipe["epochs"])
+        yield [row for row in rows.tolist() if row not in run.left_out], rate, epoch
+
+
+def data_value_embedding(member, split, kind: str, skipped: int = 0, kept=slice(None)) -> torch.Tensor:
+    """(n, m): every use of every example behind the skipped epochs goes forward in time, through explicit matrices.
+
+    kept: the parameters that it goes through.
+    """
+    model, run, recipe = member.model(), member.run, member.recipe
+    test = gradients(model, split.test_x, split.test_y, "loss")[:, kept]
+    # what a little more weight of an example changes: the parameters and the momentum buffer, (n, p)
+    moved = torch.zeros(len(split.train_x), test.shape[1], dtype=torch.float64)
+    buffer = torch.zeros_like(moved)
+    for step, (rows, rate, epoch) in enumerate(steps(split.train_x, run, recipe, member.seed)):
+        if epoch <= skipped:
+            continue
+        model.load_state_dict(train_one(member.build, split.train_x, split.train_y, run, recipe, member.seed, step))
+        matrix = recipe["weight_decay"] * torch.eye(test.shape[1], dtype=torch.float64)
+        if rows:
+            matrix += curvature(kind, model, split.train_x[rows], split.train_y[rows])[kept, kept]
+        buffer = recipe["momentum"] * buffer + moved @ matrix
+        for row in rows:
+            own = gradients(model, split.train_x[[row]], split.train_y[[row]], "loss")[0, kept]
+            buffer[row] += own / len(rows)
+        moved = moved - rate * buffer
+    return -moved @ test.T
+
+
+def weighted_sgd(model, split, steps, weights: torch.Tensor, momentum: float, decay: float) -> torch.Tensor:
+    """Test losses (m,) after float64 steps in which the gradient of example i counts `weights[i]`, without dropout."""
+    model = model.train(False)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0, momentum=momentum, weight_decay=decay)
+    for rows, rate, _ in steps:
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad()
+        losses = loss(model(torch.from_numpy(split.train_x[rows]).double()), torch.from_numpy(split.train_y[rows]))
+        (losses * weights[rows]).mean().backward()
+        optimiser.step()
+    with torch.no_grad():
+        return loss(model(torch.from_numpy(split.test_x).double()), torch.from_numpy(split.test_y))

@@ -126,6 +126,25 @@ def test_checkpoints_are_what_shorter_training_gives(split):
         assert torch.equal(long.weights[2][name], value)
 
 
+def test_an_observer_sees_every_step_and_changes_no_bit(split):
+    seen = []
+
+    def observe(step, weights):
+        seen.append((step, {name: values.clone() for name, values in weights.items()}))
+
+    runs = [Run("loo/0"), Run("loo/0", left_out=(3,))]
+    watched = list(engine.train(WITH_DROPOUT, split.train_x, split.train_y, runs, RECIPE, 0, observe=observe))
+    (alone,) = engine.train(WITH_DROPOUT, split.train_x, split.train_y, runs, RECIPE, 0, checkpoints=(1,), stack=2)
+    steps = [step for step, _ in seen[:9]]
+    assert [step.epoch for step in steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [step.examples.shape[1] for step in steps[:3]] == [16, 16, 8]
+    for name, values in alone.weights[1].items():
+        assert torch.equal(torch.cat([weights[name] for step, weights in seen if step.epoch == 2][::3]), values)
+        assert torch.equal(torch.cat([stack.weights[3][name] for stack in watched]), alone.weights[3][name])
+    shares = torch.cat([step.shares[1] for step in steps[:3]])
+    assert torch.cat([step.examples[1] for step in steps[:3]])[shares == 0].tolist() == [3]
+
+
 def test_training_lowers_the_loss(split):
     (stack,) = engine.train(WITH_DROPOUT, split.train_x, split.train_y, [Run("a")], RECIPE | {"epochs": 20}, 0)
     assert stack.losses.shape == (1, 20)

@@ -168,6 +168,14 @@ def test_only_single_use_trainable_layers_are_factored(mixed, split):
     assert gradients.size == sum(p.numel() for p in mixed.parameters() if p.requires_grad)
 
 
+def test_one_example_has_the_parts_of_many():
+    model = seeded(Positions)
+    x, y = tokens(2, ())
+    x = x[:, :1]  # a single position: its layer could be taken for one that is given the only example
+    one, two = per_example(model, x[:1], y[:1], "loss"), per_example(model, x, y, "loss")
+    assert [(type(part), part.names) for part in one.parts] == [(type(part), part.names) for part in two.parts]
+
+
 def test_layers_that_share_a_weight_take_the_general_path(split):
     class Tied(nn.Module):
         def __init__(self):

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import toy_split
+from conftest import RECIPE, toy_split
 from test_scores import METHODS, REGISTRY, options
 
-from attriflow import memory
+from attriflow import engine, memory
+from attriflow.data import Split
 from attriflow.memory import Size, needed, refuse_what_cannot_fit
 from attriflow.models import Trained, mlp
 from attriflow.runs import Run
@@ -18,10 +19,17 @@ from attriflow.runs import Run
 @pytest.fixture(scope="module")
 def problem():
     """n = 1500, m = 200, p = 6586: large enough that arrays outweigh everything else."""
-    split = toy_split(1500, 200, (1, 20, 20), 10)
-    build = partial(mlp.build, split.shape, 10, hidden=[16], dropout=0.0)
-    member = Trained("full-0", 0, build, {1: build().state_dict()}, {1: 0.1}, Run("a", "a", 0.5))
+    member, split = trained(1500, 200)
     return member, split, Size.of(member, split, "all")
+
+
+def trained(n: int, m: int) -> tuple[Trained, Split]:
+    """A member after an epoch on half of the training examples, and its split."""
+    split = toy_split(n, m, (1, 20, 20), 10)
+    build = partial(mlp.build, split.shape, 10, hidden=[16], dropout=0.0)
+    run, recipe = Run("a", "a", 0.5), RECIPE | {"epochs": 1, "learning_rate": 1e-3}
+    (stack,) = engine.train(build, split.train_x, split.train_y, [run], recipe, 0)
+    return Trained("full-0", 0, build, {1: stack.state(0, 1)}, {1: 1e-3}, run, recipe), split
 
 
 def resident(word: str) -> int:
@@ -50,8 +58,7 @@ def test_a_method_takes_no_more_than_it_says(problem, method):
     given |= {name: value for name, value in {"iterations": 5, "scale": 100.0}.items() if name in given}
     said = needed(REGISTRY, method, size, given)
     module = REGISTRY.load("scores", method)
-    small = toy_split(60, 5, (1, 20, 20), 10)
-    module.prepare(member, small, **given)  # imports and caches
+    module.prepare(*trained(60, 5), **given)  # imports and caches
     taken = growth(lambda: module.prepare(member, split, **given))
     assert taken <= said + 32 * 2**20, f"took {taken / 2**20:.0f} MiB, said {said / 2**20:.0f}"
 

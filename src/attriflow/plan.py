@@ -206,7 +206,7 @@ class Plan:
         most = min(len(models), entry["only"].get("members", len(models)))
         sizes = sorted({min(size, most) for size in own["sizes"]})
         grid = Grid.of(self.registry, entry)
-        architecture = self.config["settings"][setting]["model"]
+        training = self._training(setting)
         common = {"setting": setting, "ensemble": ensemble, "method": method, "kind": entry["kind"]}
         for costly in grid.costly():
             stem = f"scores/{setting}/{ensemble}/{method}/{point_name(costly) or 'base'}"
@@ -217,12 +217,13 @@ class Plan:
                     "prepare",
                     f"{stem}/{start // own['block']}",
                     common
-                    | {"members": [Path(model.stem).name for model in block], "model": architecture}
+                    | training
+                    | {"members": [Path(model.stem).name for model in block]}
                     | {"runs": [model.settings["run"] for model in block]}
                     | {"hyperparameters": costly | grid.prefixes(), "dtype": self.config["dtype"]},
                     {"prepared": "npz"},
                     {"data": [Source(data, "data")], "models": [Source(model, "model") for model in block]},
-                    [("scores", entry["kind"]), ("models", architecture["kind"])],
+                    [("scores", entry["kind"]), ("models", training["model"]["kind"])],
                 )
                 prepared.append(Source(job, "prepared"))
             yield self._job(

@@ -40,6 +40,16 @@ class Diverged(ArithmeticError):
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step of a stack: its epoch, its examples (runs, batch), their weights or None for 1 each, its learning rate."""
+
+    epoch: int
+    examples: Tensor
+    shares: Tensor | None
+    rate: float
+
+
+@dataclass(frozen=True)
 class Trainings:
     """Trained runs, stacked: weights, epoch -> name -> (runs, ...), and losses (runs, epochs), mean over the steps."""
 
@@ -65,12 +75,14 @@ def train(
     threads: int = 1,
     device: torch.device = CPU,
     progress: Callable[[int], None] = lambda epochs: None,
+    observe: Callable[[Step, dict[str, Tensor]], None] | None = None,
 ) -> Iterator[Trainings]:
     """Train every run on its part of x (n, ...) and y (n,), in stacks, and yield each stack in the order of `runs`.
 
     checkpoints: epochs whose weights to keep, besides the last. stack: runs that train together; None sizes it to
     the caches. threads: stacks that train at once. device: where they train; weights come back on the processor.
-    progress: called with the number of epochs that were trained.
+    progress: called with the number of epochs that were trained. observe: called before every step of a stack with the
+    step and the weights, name -> (runs, ...), which it changes.
     Raises Diverged naming run, epoch and step when a loss is not finite.
     """
     threads_of_torch = torch.get_num_threads()
@@ -82,7 +94,7 @@ def train(
         kept = {*checkpoints, recipe["epochs"]}
 
         def work(chunk):
-            return _train_stack(build, x, y, chunk, recipe, seed, kept, progress)
+            return _train_stack(build, x, y, chunk, recipe, seed, kept, progress, observe)
 
         if threads == 1:
             yield from map(work, chunks)
@@ -175,7 +187,7 @@ def _count(run: Run, n: int) -> int:
     return n if run.subset is None else round(run.fraction * n)
 
 
-def _train_stack(build, x, y, runs, recipe, seed, kept, progress) -> Trainings:
+def _train_stack(build, x, y, runs, recipe, seed, kept, progress, observe) -> Trainings:
     modules = [initial_weights(build, seed, run) for run in runs]
     examples = [run.examples(len(x), seed) for run in runs]
     Stack = layers.Stack if layers.supports(modules[0]) else functional.Stack
@@ -191,16 +203,13 @@ def _train_stack(build, x, y, runs, recipe, seed, kept, progress) -> Trainings:
         places, found = torch.from_numpy(orders).to(x.device), []
         for step, start in enumerate(starts):
             rows = slice(start, start + batch)
-            found.append(
-                stack.backward(
-                    y,
-                    places[:, rows],
-                    None if shares is None else shares[:, rows],
-                    [mask[:, rows] for mask in noise],
-                    optimiser.decay,
-                )
-            )
-            optimiser.step(learning_rate(recipe, (epoch - 1) * len(starts) + step, epochs * len(starts)))
+            batch_places, batch_shares = places[:, rows], None if shares is None else shares[:, rows]
+            rate = learning_rate(recipe, (epoch - 1) * len(starts) + step, epochs * len(starts))
+            if observe:
+                observe(Step(epoch, batch_places, batch_shares, rate), stack.flat.parameters)
+            batch_noise = [mask[:, rows] for mask in noise]
+            found.append(stack.backward(y, batch_places, batch_shares, batch_noise, optimiser.decay))
+            optimiser.step(rate)
         steps = torch.stack(found).double().numpy(force=True)  # (steps, runs)
         _refuse_divergence(runs, epoch, steps)
         losses[:, epoch - 1] = steps.mean(0)

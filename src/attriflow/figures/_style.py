@@ -41,13 +41,15 @@ _COLOURS = {
     "rps": "#DDCC77",
     "trak": "#D55E00",
     "tracin": "#009E73",
+    "dvemb": "#EE3377",
     "grad_dot": "#E69F00",
     "grad_cos": "#CC79A7",
     "random": "#999999",
 }
 _OTHERS = ("#44AA99", "#117733", "#CC6677", "#661100", "#DDAA33", "#BBBBBB")
 _LABELS = {
-    "grad_dot": "Grad-Dot", "grad_cos": "Grad-Cos", "tracin": "TracIn", "trak": "TRAK", "influence_cg": "influence, CG",
+    "grad_dot": "Grad-Dot", "grad_cos": "Grad-Cos", "tracin": "TracIn", "dvemb": "DVEmb", "trak": "TRAK",
+    "influence_cg": "influence, CG",
     "influence_arnoldi": "influence, Arnoldi", "influence_lissa": "influence, LiSSA", "ekfac": "EK-FAC",
     "influence_exact": "influence, exact", "datainf": "DataInf", "logra": "LoGra", "rps": "representer points",
     "knn_shapley": "KNN-Shapley",

@@ -34,6 +34,7 @@ __all__ = [
     "inputs",
     "labels",
     "of_split",
+    "of_tests",
     "per_example",
 ]
 
@@ -156,14 +157,18 @@ def per_example(
 
 
 def of_split(model: nn.Module, split: Split, target: str = "loss") -> tuple[Gradients, Gradients]:
-    """Gradients of the loss at every training example, and of a test example's target at every test example.
+    """Gradients of the loss at every training example, and `of_tests`."""
+    return per_example(model, split.train_x, split.train_y, "loss"), of_tests(model, split, target)
+
+
+def of_tests(model: nn.Module, split: Split, target: str = "loss") -> Gradients:
+    """Gradients at every test example of the target that scores explain.
 
     target: 'loss', 'last_token_loss' of sequences, or 'margin', of which the negative is taken: training on a helpful
     example lowers losses and raises margins.
     """
     explained = (lambda logits, labels: -OUTPUTS["margin"](logits, labels)) if target == "margin" else target
-    train = per_example(model, split.train_x, split.train_y, "loss")
-    return train, per_example(model, split.test_x, split.test_y, explained)
+    return per_example(model, split.test_x, split.test_y, explained)
 
 
 def inputs(model: nn.Module, x: np.ndarray) -> Tensor:
@@ -191,8 +196,8 @@ def factored_layers(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
         and all(parameter.requires_grad and owners[id(parameter)] == 1 for parameter in layer.parameters())
     }
     # two batch sizes: a layer that is fed positions instead of examples has one first dimension for both
-    sizes = sorted({1, min(2, len(x))})
-    uses = [_first_dimensions(model, candidates, x[:size]) for size in sizes]
+    sizes = (1, 2)
+    uses = [_first_dimensions(model, candidates, torch.cat([x[:1]] * size)) for size in sizes]
     return {
         name: layer
         for name, layer in candidates.items()

@@ -35,10 +35,17 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
-def load_trained(path: Path, name: str, seed: int, build: Callable[[], nn.Module], run: Run | None = None) -> "Trained":
-    """A model that the models room saved, and the run that trained it."""
+def load_trained(
+    path: Path,
+    name: str,
+    seed: int,
+    build: Callable[[], nn.Module],
+    run: Run | None = None,
+    recipe: dict | None = None,
+) -> "Trained":
+    """A model that the models room saved, with the run and the recipe that trained it."""
     content = load_weights(path)
-    return Trained(name, seed, build, content["checkpoints"], content["rates"], run)
+    return Trained(name, seed, build, content["checkpoints"], content["rates"], run, recipe)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Trained:
     name: its file's name, and the name of every random stream that serves it.
     checkpoints: epoch -> state dict, ascending; the last is the final model.
     rates: learning rate at the end of each of these epochs.
-    run: the training that made it, where that is known.
+    run, recipe: the training that made it and how, where they are known.
     device, dtype: where its gradients are computed, and in what precision.
     """
 
@@ -58,6 +65,7 @@ class Trained:
     checkpoints: dict[int, dict[str, torch.Tensor]]
     rates: dict[int, float]
     run: Run | None = None
+    recipe: dict | None = None
     device: torch.device = CPU
     dtype: torch.dtype = torch.float64
 

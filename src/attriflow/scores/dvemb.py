@@ -1,0 +1,123 @@
+r"""Data value embedding: the effect of every use of an example, carried along the training to its end.
+
+Wang et al. 2024, arXiv:2412.09538. An example z that is used at steps t, in batches $B_t$ at learning rates $\eta_t$,
+scores
+
+$$\sum_t \frac{\eta_t}{|B_t|} \; g_{test}^\top \prod_{k=T-1}^{t+1} (I - \eta_k H_k) \; \nabla\ell(\theta_t, z),$$
+
+g_test the gradient at the final model, $H_k$ the curvature of the *mean* loss of batch k. (Where a step takes the sum
+over its batch, as in the paper, learning rates are ours / |B_t|.) The paper goes forward in time with an embedding of
+each example, and a matrix p × p. Here the m test gradients go backward: their products with the gradients of a batch
+are its scores, and a step of their own, $w \leftarrow w - \eta_t H_t w$, takes them before it. Nothing is n × p or
+p × p. Gradients of a batch are made row by row: it is smaller than the m test examples, as a rule, and products with
+rows are then faster than with factors.
+
+With momentum $\mu$ and weight decay $\lambda$ the step back is that of sgd as it is trained, exactly:
+$u \leftarrow \mu u + \eta_t w$, scores $u \cdot \nabla\ell / |B_t|$, $w \leftarrow w - (H_t + \lambda) u$.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attriflow.curvature import products
+from attriflow.data import Split
+from attriflow.gradients import Gradients, of_tests, per_example
+from attriflow.hyperparameters import Parameters, PositiveInt, Target
+from attriflow.memory import Size
+from attriflow.models import Trained
+from attriflow.scores import running_mean
+from attriflow.trajectory import backwards
+
+_BLOCK_BYTES = 256 * 2**20  # of the gradients of a batch that are made at once
+
+
+def prepare(
+    member: Trained,
+    split: Split,
+    *,
+    curvature: Literal["fisher", "ggn", "hessian"] = "fisher",
+    epochs: PositiveInt | Literal["all"] = "all",
+    parameters: Parameters = "all",
+    target: Target = "loss",
+) -> dict[str, np.ndarray]:
+    """scores (n, m) float32; 0 for an example that was never trained on.
+
+    curvature: of the batches; 'fisher', the mean outer product of their gradients, is the paper's. epochs: the last so
+    many are walked back. parameters: the effect through these, the path of the others taken as given.
+    Gradients are taken in float64 and without dropout; the way back is in float32 with the fisher, 1e-6 from float64
+    after 640 steps, and in float64 with the others. Raises ValueError for an optimiser other than sgd, and as
+    `trajectory.backwards` does: the member is trained once more.
+    """
+    steps = backwards(member, split, epochs)
+    _refuse_other_optimisers(member)
+    model, dtype = member.model("last", parameters), torch.float32 if curvature == "fisher" else member.dtype
+    w = of_tests(model, split, target).to(dtype).dense()  # (m, p)
+    # ASSUME: the paper follows plain SGD; the momentum buffer and weight decay of sgd are followed as well.
+    momentum, penalty = member.recipe["momentum"], member.recipe["weight_decay"]
+    u = torch.zeros_like(w)  # what a unit of gradient does at the step
+    scores = w.new_zeros(len(split.train_y), len(w), dtype=torch.float64)
+    for step in steps:
+        _fill(model, step.weights)
+        u.mul_(momentum).add_(w, alpha=step.rate)
+        if penalty:
+            w.sub_(u, alpha=penalty)
+        if len(step.examples) == 0:
+            continue
+        x, y = split.train_x[step.examples], split.train_y[step.examples]
+        gradients = per_example(model, x, y, "loss").to(dtype)
+        inner = _times(gradients, u) / len(x)  # (b, m)
+        scores[step.examples.to(member.device)] += inner
+        if curvature == "fisher":
+            _add(w, -inner, gradients)
+        else:
+            w -= products(curvature, model, x, y, gradients)(u)
+    return {"scores": scores.to(torch.float32).numpy(force=True)}
+
+
+def _fill(model: nn.Module, weights: Tensor):
+    parameters = list(model.parameters())
+    with torch.no_grad():
+        for parameter, piece in zip(parameters, weights.split([each.numel() for each in parameters]), strict=True):
+            parameter.copy_(piece.view_as(parameter))
+
+
+def _times(gradients: Gradients, w: Tensor) -> Tensor:
+    """Inner products (b, m) of a batch's gradients with vectors w (m, p)."""
+    return torch.cat([gradients.take(some).dense() @ w.T for some in _blocks(gradients)])
+
+
+def _add(w: Tensor, weights: Tensor, gradients: Gradients):
+    """Add sums of a batch's gradients, weighted by (b, m), to vectors w (m, p)."""
+    for some in _blocks(gradients):
+        w.addmm_(weights[some].T, gradients.take(some).dense())
+
+
+def _blocks(gradients: Gradients) -> Iterator[slice]:
+    """Examples of a batch whose gradients may be held at once."""
+    step = max(1, _BLOCK_BYTES // (8 * gradients.size))
+    for start in range(0, len(gradients), step):
+        yield slice(start, start + step)
+
+
+def _refuse_other_optimisers(member: Trained):
+    if member.recipe["optimiser"] != "sgd":
+        raise ValueError(
+            f"dvemb: member {member.name} was trained by {member.recipe['optimiser']}; the data value embedding "
+            f"follows the steps of sgd; use a setting whose recipe says `optimiser: sgd`"
+        )
+
+
+def memory(size: Size, *, curvature: str = "fisher") -> int:
+    """Bytes that `prepare` takes at work."""
+    rows = 2 * min(_BLOCK_BYTES, 8 * size.n * size.p)
+    vectors = 16 * size.m * size.p if curvature == "fisher" else 56 * size.m * size.p + 2**30
+    return size.gradients + rows + vectors + 16 * size.n * size.m
+
+
+def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    """The scores (n, m), mean over members."""
+    return running_mean(member["scores"] for member in members)
