@@ -6,6 +6,8 @@ NAME ?=
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
 STUDY = $(if $(NAME),--configfile studies/$(NAME).yaml)
+# jobs that would take more together than is free wait for each other; one that alone does is refused by itself
+FREE = --resources mem_mb=$$(python workflow/commands/memory.py)
 
 export PATH := $(BIN):$(PATH)
 
@@ -13,12 +15,12 @@ export PATH := $(BIN):$(PATH)
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
-	snakemake
+	snakemake $(FREE)
 	@python workflow/commands/report.py results/evaluation/summary.csv
 
 study: $(INSTALLED) ## one study: make study NAME=mnist runs studies/mnist.yaml
 	@test -f "studies/$(NAME).yaml" || { echo "make study NAME=<name>; studies: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
-	snakemake $(STUDY)
+	snakemake $(STUDY) $(FREE)
 	@python workflow/commands/report.py results/evaluation/$(NAME)/summary.csv
 
 test: $(INSTALLED) ## the tests; those that need a data mirror, a GPU or SLURM run where there is one

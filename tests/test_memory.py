@@ -1,12 +1,14 @@
 """Memory: what a method says it takes is what it takes, and what cannot fit is refused."""
 
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RECIPE, toy_split
+from conftest import RECIPE, ROOT, toy_split
 from test_scores import METHODS, REGISTRY, options
 
 from attriflow import engine, memory
@@ -64,7 +66,7 @@ def test_a_method_takes_no_more_than_it_says(problem, method):
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers_and_what_would(problem, monkeypatch):
-    size = Size(n=50_000, m=500, p=1_000_000, t=1, layers=3, factors=3000)
+    size = Size(n=50_000, m=500, p=1_000_000, t=1, layers=3, factors=3000, activations=2000)
     monkeypatch.setattr(memory, "available", lambda: 6 * 2**30)
     with pytest.raises(MemoryError) as caught:
         refuse_what_cannot_fit(REGISTRY, "influence", size, {"curvature": "fisher"})
@@ -83,6 +85,15 @@ def test_a_plugin_that_says_nothing_is_not_refused(problem, monkeypatch, tmp_pat
     (tmp_path / "scores/silent.py").write_text("def prepare(member, split):\n    return {}\n")
     monkeypatch.setattr(memory, "available", lambda: 0)
     refuse_what_cannot_fit(Registry(tmp_path), "silent", problem[2], {})
+
+
+def test_the_peak_of_a_job_is_its_own_and_not_that_of_the_process_that_started_it():
+    held = np.ones(2**26)  # 512 MiB
+    code = "import time; from attriflow.job import cost; print(cost(time.monotonic())['peak_mib'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "src")}
+    )
+    assert float(done.stdout) < held.nbytes / 2**20
 
 
 def test_the_limit_of_the_process_counts(monkeypatch):

@@ -89,6 +89,12 @@ def test_editing_comments_docstrings_and_layout_runs_nothing(project):
     assert project.planned() == set()
 
 
+def test_editing_what_estimates_memory_runs_nothing(project):
+    project.edit("src/attriflow/memory.py", "return 24 *", "return 25 *")
+    project.edit("src/attriflow/resources.py", "_TORCH = 400", "_TORCH = 500")
+    assert project.planned() == set()
+
+
 def test_editing_the_engine_retrains_everything(project):
     project.edit("src/attriflow/engine/dropout.py", "_LEVELS = 2**16", "_LEVELS = 2**15")
     assert project.planned() == everything(project) - {"data/digits"}

@@ -70,7 +70,7 @@ def test_products_do_not_depend_on_the_size_of_blocks(monkeypatch, name, kind):
     product, p, _ = products_of(member, split, kind)
     v = torch.from_numpy(np.random.default_rng(1).standard_normal((5, p)))
     whole = product(v)
-    used = curvature._activations(member.model(), inputs(member.model(), split.train_x))
+    used = curvature.activations(member.model(), inputs(member.model(), split.train_x))
     monkeypatch.setattr(parts, "_PAIR_BYTES", 1)
     for pairs in (1, 2, 7):
         monkeypatch.setattr(curvature, "_CHUNK_BYTES", 8 * used * pairs)

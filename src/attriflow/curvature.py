@@ -36,7 +36,7 @@ def products(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradient
         return partial(_fisher_product, gradients)
     state = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     x, y = inputs(model, x), labels(model, y)
-    order, room = gradients.order(state), _CHUNK_BYTES // (8 * _activations(model, x))
+    order, room = gradients.order(state), _CHUNK_BYTES // (8 * activations(model, x))
     one = partial({"ggn": _gauss_newton_product, "hessian": _hessian_product}[kind], model, state)
 
     def product(v: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -98,7 +98,7 @@ def _blocks(vectors: int, examples: int, room: int) -> Iterator[tuple[slice, sli
             yield slice(first, first + height), slice(start, start + width)
 
 
-def _activations(model: nn.Module, x: Tensor) -> int:
+def activations(model: nn.Module, x: Tensor) -> int:
     """Numbers that an example makes a forward pass keep for its derivative."""
 
     def kept(count: int) -> int:

@@ -14,10 +14,10 @@ from attriflow.registry import tree
 
 _SOURCE = Path(__file__).parent.parent
 
-# Libraries whose release can change a number. Editing what only reads clocks and writes logs cannot.
+# Libraries whose release can change a number. Editing what only reads clocks, writes logs or estimates memory cannot.
 NUMERICAL = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib")
 _IMPORT_NAMES = {"sklearn": "scikit-learn"}
-WITHOUT_NUMBERS = frozenset({"attriflow.job", "attriflow.progress"})
+WITHOUT_NUMBERS = frozenset({"attriflow.job", "attriflow.memory", "attriflow.progress"})
 
 
 def fingerprint(*files: Path) -> dict[str, dict[str, str]]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from attriflow.curvature import activations
 from attriflow.data import Split
-from attriflow.gradients import per_example
+from attriflow.gradients import inputs, per_example
 from attriflow.models import Trained
 from attriflow.registry import Registry
 
@@ -21,7 +22,8 @@ from attriflow.registry import Registry
 class Size:
     """A problem: n training and m test examples, p attributed parameters, t checkpoints.
 
-    layers: parts of the gradients. factors: numbers that an example's gradients take, factored.
+    layers: parts of the gradients. factors: numbers that an example's gradients take, factored. activations: those that
+    its forward pass keeps for a derivative.
     """
 
     n: int
@@ -30,6 +32,7 @@ class Size:
     t: int
     layers: int
     factors: int
+    activations: int
 
     @classmethod
     def of(cls, member: Trained, split: Split, parameters: str) -> "Size":
@@ -39,12 +42,17 @@ class Size:
         parts = per_example(model, split.train_x[some], split.train_y[some], "loss").parts
         held = sum(part.numbers() for part in parts) // len(some)
         p = sum(part.size for part in parts)
-        return cls(len(split.train_y), len(split.test_y), p, len(member.checkpoints), len(parts), held)
+        kept = activations(model, inputs(model, split.train_x[:1]))
+        return cls(len(split.train_y), len(split.test_y), p, len(member.checkpoints), len(parts), held, kept)
 
     @property
     def gradients(self) -> int:
         """Bytes of all factored gradients in float64, with the copies that making them takes."""
         return 24 * self.factors * (self.n + self.m)
+
+    def products(self, vectors: int, examples: int) -> int:
+        """Bytes that `curvature.products` takes beside so many vectors: for all pairs at once, or its largest block."""
+        return min(2**30, 64 * self.activations * vectors * examples)
 
 
 def needed(registry: Registry, kind: str, size: Size, hyperparameters: dict) -> int | None:

@@ -5,7 +5,7 @@ import sys
 
 sys.path.insert(0, f"{workflow.basedir}/src")
 
-from attriflow import specs, study
+from attriflow import resources, specs, study
 from attriflow.config import ConfigError
 
 try:
@@ -48,6 +48,17 @@ def needs(stem):
             name: [source.job.path(source.name) for source in sources]
             for name, sources in job.inputs.items()
         }
+
+    return of
+
+
+def memory(stem):
+    """The memory (MB) that the job that makes a stem takes; to be determined while its inputs are not there."""
+
+    def of(wildcards):
+        if not workflow.is_main_process:
+            return 0  # a job on a node of a cluster was given its memory when it was submitted
+        return resources.megabytes(plan.jobs[stem.format(**wildcards)], plan.registry)
 
     return of
 

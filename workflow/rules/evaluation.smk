@@ -18,7 +18,7 @@ rule evaluate:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}"),
         runtime=60,
     shell:
         'python "$SCRIPTS/evaluate.py" {input.spec:q} --threads {threads}'
@@ -37,7 +37,7 @@ rule summarise:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
+        mem_mb=memory("evaluation/{study}summary"),
         runtime=30,
     shell:
         'python "$SCRIPTS/summarise.py" {input.spec:q} --threads {threads}'
@@ -56,7 +56,7 @@ rule extremes:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory("evaluation/{study}examples/{setting}"),
         runtime=30,
     shell:
         'python "$SCRIPTS/extremes.py" {input.spec:q} --threads {threads}'

@@ -18,7 +18,7 @@ rule retrain:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory("ground_truth/{setting}/{truth}/{block}"),
         runtime=240,
     shell:
         'python "$SCRIPTS/retrain.py" {input.spec:q} --threads {threads}'
@@ -37,7 +37,7 @@ rule collect:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory("ground_truth/{setting}/{truth}"),
         runtime=30,
     shell:
         'python "$SCRIPTS/collect.py" {input.spec:q} --threads {threads}'

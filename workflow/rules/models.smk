@@ -19,7 +19,7 @@ rule train:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
+        mem_mb=memory("models/{setting}/{model}"),
         runtime=120,
     shell:
         'python "$SCRIPTS/train.py" {input.spec:q} --threads {threads}'

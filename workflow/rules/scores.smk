@@ -18,7 +18,7 @@ rule prepare:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory("scores/{setting}/{ensemble}/{method}/{point}/{block}"),
         runtime=240,
     shell:
         'python "$SCRIPTS/prepare.py" {input.spec:q} --threads {threads}'
@@ -37,7 +37,7 @@ rule score:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory("scores/{setting}/{ensemble}/{method}/{point}"),
         runtime=120,
     shell:
         'python "$SCRIPTS/score.py" {input.spec:q} --threads {threads}'

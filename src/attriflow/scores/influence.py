@@ -82,7 +82,8 @@ def memory(size: Size, *, curvature: str = "fisher") -> int:
     """Bytes that `prepare` takes at work."""
     if curvature == "fisher" and size.n < size.p:
         return size.gradients + 48 * size.n**2 + 24 * size.n * size.m
-    return size.gradients + 48 * size.p**2 + 16 * (size.n + size.m) * size.p
+    work = 0 if curvature == "fisher" else size.products(size.p, size.n)
+    return size.gradients + work + 48 * size.p**2 + 16 * (size.n + size.m) * size.p
 
 
 def score(

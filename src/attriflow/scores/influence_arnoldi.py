@@ -59,7 +59,8 @@ def prepare(
 
 def memory(size: Size, *, iterations: int) -> int:
     """Bytes that `prepare` takes at work."""
-    return size.gradients + 2**30 + 16 * size.p * iterations + 8 * iterations * (size.n + size.m)
+    basis = 16 * size.p * iterations + 8 * iterations * (size.n + size.m)
+    return size.gradients + size.products(1, size.n) + basis
 
 
 def score(

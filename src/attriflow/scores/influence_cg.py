@@ -77,8 +77,9 @@ def _empty(iterations: int, n: int, m: int) -> torch.Tensor:
 
 def memory(size: Size, *, iterations: int) -> int:
     """Bytes that `prepare` takes at work."""
-    basis = max(_BASIS_BYTES, 8 * size.p * iterations)
-    return size.gradients + 2 * basis + 2**30 + 4 * iterations * size.n * size.m
+    block = min(size.m, max(1, _BASIS_BYTES // (8 * size.p * iterations)))
+    basis = 8 * size.p * iterations * block
+    return size.gradients + 2 * basis + size.products(block, size.n) + 4 * iterations * size.n * size.m
 
 
 def score(

@@ -118,9 +118,11 @@ def _advice(where: str, extremes: tuple[float, float], damping: float, scale: fl
     )
 
 
-def memory(size: Size) -> int:
+def memory(size: Size, *, batch: int) -> int:
     """Bytes that `prepare` takes at work."""
-    return size.gradients + 2**30 + 6 * max(_BLOCK_BYTES, 8 * size.p) + 4 * size.n * size.m
+    block = min(size.m, max(1, _BLOCK_BYTES // (8 * size.p)))
+    work = size.products(block, batch) + size.products(1, size.n)  # of the recursion, and of its extremes
+    return size.gradients + work + 48 * size.p * block + 4 * size.n * size.m
 
 
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:

@@ -1,0 +1,59 @@
+"""A model before its training, with its data: what of it decides the memory that jobs take."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from attriflow.curvature import activations
+from attriflow.data import Split
+from attriflow.gradients import inputs
+from attriflow.io import load_arrays
+from attriflow.memory import Size
+from attriflow.models import Trained, builder, built
+from attriflow.registry import Registry
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """p: parameters. activations: numbers that an example's forward pass keeps. masked: those under dropout."""
+
+    build: Callable[[], nn.Module]
+    split: Split
+    p: int
+    activations: int
+    masked: int
+
+
+@cache
+def network(registry: Registry, data: str, digest: str, model: str) -> Network:
+    """The model of an entry of the config (JSON), for the data in a file with the spec of this digest."""
+    split = Split(**load_arrays(Path(data)))  # mapped: only labels and a few examples are read
+    build = builder(registry, json.loads(model), split.shape, split.classes)
+    module = built(build).eval()
+    x = inputs(module, np.array(split.train_x[:1]))
+    p = sum(parameter.numel() for parameter in module.parameters())
+    return Network(build, split, p, activations(module, x), _masked(module, x))
+
+
+@cache
+def size(of: Network, parameters: str, checkpoints: tuple[int, ...]) -> Size:
+    """The size of its problem for a method that attributes these parameters, by models with these checkpoints."""
+    weights = built(of.build).state_dict()
+    return Size.of(Trained("untrained", 0, of.build, dict.fromkeys(checkpoints, weights), {}), of.split, parameters)
+
+
+def _masked(module: nn.Module, x: torch.Tensor) -> int:
+    sizes = []
+    sites = [layer for layer in module.modules() if type(layer) is nn.Dropout and layer.p]
+    handles = [layer.register_forward_hook(lambda *passed: sizes.append(passed[2].numel())) for layer in sites]
+    with torch.no_grad():
+        module(x)
+    for handle in handles:
+        handle.remove()
+    return sum(sizes)

@@ -1,0 +1,118 @@
+"""Resources: the memory that a job takes at most, from its plan and the files that it reads. No job runs this code.
+
+What `prepare` takes its method says (`attriflow.memory`); what the others take follows from the sizes of their inputs,
+with factors that bound what was measured on digits. Torch is imported when a model is measured, not before.
+"""
+
+import errno
+import json
+import os
+
+from attriflow import specs
+from attriflow.plan import Job
+from attriflow.registry import Registry
+
+_MB = 10**6
+_PLAIN = 200 * _MB  # Python with numpy and pandas; 122 measured
+_TORCH = 400 * _MB  # the same with torch; 255 measured, 310 once its libraries for matrices are in use
+_UNSAID = 4000 * _MB  # what a method may take that does not say
+_OUTPUTS = 3  # of a ground truth, at most, whose resampled ranks are held at once
+_CHUNK = 512  # test examples' worth of temporary arrays beside these
+
+
+def megabytes(job: Job, registry: Registry) -> int:
+    """MB of memory (10^6 bytes) that a job takes at most.
+
+    Raises FileNotFoundError naming an input that is not there, or is not yet what the plan says.
+    """
+    return -(-_RULES[job.rule](job, registry) // _MB)
+
+
+def _prepare(job: Job, registry: Registry) -> int:
+    kind, hyperparameters = job.settings["kind"], job.settings["hyperparameters"]
+    beside = 4 * _bytes(job, "data") + 4 * max(_each(job, "models"))  # each in float32 and float64; a member at a time
+    network, checkpoints = _network(job, registry), tuple(job.inputs["models"][0].job.settings["checkpoints"])
+    from attriflow.memory import needed
+    from attriflow.network import size
+
+    problem = size(network, hyperparameters.get("parameters", "all"), checkpoints)
+    said = needed(registry, kind, problem, hyperparameters)
+    return _TORCH + beside + (_UNSAID if said is None else said)
+
+
+def _score(job: Job, _registry: Registry) -> int:
+    n, m = _examples(job.inputs["prepared"][0].job)
+    return _TORCH + 4 * _bytes(job, "prepared") + 48 * n * m  # six arrays of scores in float64
+
+
+def _train(job: Job, registry: Registry) -> int:
+    return _training(job, registry, runs=1, measured=max(_examples(job)))
+
+
+def _retrain(job: Job, registry: Registry) -> int:
+    return _training(job, registry, runs=len(job.settings["runs"]), measured=_examples(job)[1])
+
+
+def _training(job: Job, registry: Registry, *, runs: int, measured: int) -> int:
+    """A stack's weights, gradients and moments, its masks and a batch; then the outputs of all measured examples."""
+    network, n, batch = _network(job, registry), _examples(job)[0], job.settings["recipe"]["batch_size"]
+    from attriflow.engine import MOST_IN_A_STACK, STACK_BYTES
+
+    stack = min(runs, MOST_IN_A_STACK, max(1, STACK_BYTES // (12 * network.p)))
+    weights = 4 * network.p * (8 + len(job.settings.get("checkpoints", [])))
+    passes = 8 * network.masked * n + 16 * network.activations * batch
+    return _TORCH + 4 * _bytes(job, "data") + stack * (weights + passes) + 16 * network.activations * measured
+
+
+def _evaluate(job: Job, _registry: Registry) -> int:
+    m = _examples(job.inputs["scores"][0].job.inputs["prepared"][0].job)[1]
+    rows = max(len(source.job.settings["runs"][0]) for source in job.inputs["truths"])
+    ranks = 4 * job.settings["resamples"] * rows * (_OUTPUTS * m + _CHUNK)
+    return _PLAIN + 2 * _bytes(job, "scores") + 4 * _bytes(job, "truths") + ranks
+
+
+def _collect(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 4 * _bytes(job, "blocks")
+
+
+def _summarise(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 20 * _bytes(job, "tables")  # text becomes objects
+
+
+def _extremes(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 20 * _bytes(job, "tables") + 2 * max(_each(job, "scores")) + 4 * _bytes(job, "data")
+
+
+_RULES = {
+    "prepare": _prepare,
+    "score": _score,
+    "train": _train,
+    "retrain": _retrain,
+    "evaluate": _evaluate,
+    "collect": _collect,
+    "summarise": _summarise,
+    "extremes": _extremes,
+}
+
+
+def _network(job: Job, registry: Registry):
+    data = job.inputs["data"][0].job
+    if not specs.up_to_date(data):  # it may have another shape, or be half of a file
+        raise FileNotFoundError(errno.ENOENT, "not made yet", data.path("data"))
+    from attriflow.network import network
+
+    return network(registry, data.path("data"), data.digest, json.dumps(job.settings["model"]))
+
+
+def _examples(job: Job) -> tuple[int, int]:
+    """n and m of a job that reads the data."""
+    settings = job.inputs["data"][0].job.settings
+    return settings["train"], settings["test"]
+
+
+def _each(job: Job, name: str) -> list[int]:
+    return [os.stat(source.job.path(source.name)).st_size for source in job.inputs[name]]
+
+
+def _bytes(job: Job, name: str) -> int:
+    return sum(_each(job, name))
