@@ -444,3 +444,24 @@ def test_eigenvalues_that_are_rounding_error_become_zero():
     values, vectors = decompose(matrix.clone())
     assert (values > 0).sum() == 3
     torch.testing.assert_close(vectors @ torch.diag(values) @ vectors.T, matrix)
+
+
+@pytest.mark.parametrize("damping", [1e-2, 1.0, 10.0])
+def test_ekfac_in_its_curved_directions_alone_is_as_good_as_in_all(damping, monkeypatch):
+    split = toy_split(n=60, shape=(1, 12, 12))
+    member = member_of(partial(mlp.build, (1, 12, 12), 3, hidden=[24], dropout=0.0))
+    prepared = ekfac.prepare(member, split)
+    spectrum = unpack(prepared)["1.weight"]["spectrum"]
+    assert (ekfac._curved(spectrum, damping) is None) == (damping == 1e-2)
+    curved = next(ekfac.score([prepared], damping=damping))
+    monkeypatch.setattr(ekfac, "_curved", lambda *_: None)
+    whole = next(ekfac.score([prepared], damping=damping))
+    assert np.abs(curved - whole).max() <= 1e-3 * np.abs(whole).max()
+
+
+def test_ekfac_takes_few_directions_only_where_the_rest_is_flat():
+    spectrum = torch.cat([torch.ones(10), torch.full((90,), 1e-9)])
+    assert set(ekfac._curved(spectrum, 0.1).tolist()) == set(range(10))
+    assert ekfac._curved(spectrum, 1e-9) is None  # every direction is curved
+    assert ekfac._curved(spectrum, 1e-4) is None  # two terms would cancel
+    assert ekfac._curved(spectrum, 0.0) is None

@@ -39,6 +39,10 @@ from attriflow.spectrum import Spectrum, condensed
 # parameters (a decomposition of seconds) and by its diagonal above.
 _EXACT = 2048
 _BLOCK_BYTES = 64 * 2**20  # of the gradients that are held at once
+_DROPPED = 1e-4  # of an example's own score may come from curvature that is taken as zero
+_MOST_CURVED = 0.5  # of a layer's directions: from there on all of them together are faster
+_MOST_CANCELLED = 100  # times the score may be the larger of two terms that cancel, 2⁻²³ each
+_DIRECTIONS = 2048  # that meet in one product
 
 Columns = Callable[[], Iterable[Gradients]]
 
@@ -206,8 +210,10 @@ def score(
 ) -> Iterator[np.ndarray]:
     r"""EK-FAC influence (n, m), mean over members: one pass over the layers, n m s multiplications each.
 
-    relative: damping in units of each layer's mean $\Lambda$. Raises ValueError for a damping of 0 where a $\Lambda$ is
-    zero; the gradients of a softmax's own layer sum to 0 over the classes, so its $\Lambda$ always has zeros.
+    relative: damping in units of each layer's mean $\Lambda$. Where it saves half of the work, directions far below the
+    damping, which together take less than 1e-4 of an example's own score in the mean, count as without curvature (MNIST
+    perceptron, damping 1e-3: scores differ by 4e-5 of the largest). Raises ValueError for a damping of 0 where a
+    $\Lambda$ is zero; gradients of a softmax's own layer sum to 0 over the classes, so its $\Lambda$ has zeros.
     """
     return running_mean(
         sum(_solve(name, layer, absolute(damping, relative, layer)) for name, layer in unpack(member).items()).numpy()
@@ -224,9 +230,44 @@ def _solve(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
         case Lookups():
             scaled = replace(test, b=test.b * inverse[test.index])
             return Gradients([train]).gram(Gradients([scaled])).float()
+    few = _curved(layer["spectrum"], damping) if isinstance(train, Factors) else None
+    if few is not None:
+        return _corrected(train, test, layer["spectrum"].flatten(), damping, few)
     found = torch.zeros(len(train), len(test))
     for units in _blocks(train, max(found.shape)):
         found.addmm_(train.dense(units), (test.dense(units) * inverse[units].flatten()).T)
+    return found
+
+
+def _curved(spectrum: Tensor, damping: float) -> Tensor | None:
+    r"""The directions whose inverse $1 / (\Lambda + \lambda)$ is not $1 / \lambda$, None where they are many.
+
+    What the others' curvature would take from an example's own score, in the mean over training examples, is less than
+    1e-4 of it. None also where the two terms of `_corrected` would cancel to less than single precision.
+    """
+    if damping == 0:
+        return None
+    spectrum = spectrum.flatten().double()
+    own, plain = spectrum / (spectrum + damping), spectrum / damping
+    order = torch.argsort(spectrum)
+    dropped = int(((plain - own)[order].cumsum(0) <= _DROPPED * own.sum()).sum())
+    if len(spectrum) - dropped > _MOST_CURVED * len(spectrum) or plain.sum() > _MOST_CANCELLED * own.sum():
+        return None
+    return order[dropped:]
+
+
+def _corrected(train: Factors, test: Factors, spectrum: Tensor, damping: float, few: Tensor) -> Tensor:
+    r"""Scores by $1 / (\Lambda + \lambda) = 1 / \lambda - \Lambda / (\lambda (\Lambda + \lambda))$.
+
+    The first term is an inner product of factored gradients; the second is taken in the few curved directions alone.
+    """
+    found = train.gram(test, slice(None)) / damping
+    weights = spectrum / (damping * (spectrum + damping))
+    sides = [(part.a.T.contiguous(), part.b.T.contiguous()) for part in (train, test)]
+    for some in few.split(_DIRECTIONS):
+        unit, place = some // train.grain, some % train.grain
+        (a, b), (c, d) = sides
+        found.addmm_((a[place] * b[unit]).T, c[place] * d[unit] * weights[some, None].float(), alpha=-1)
     return found
 
 
