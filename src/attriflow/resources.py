@@ -45,6 +45,10 @@ def _score(job: Job, _registry: Registry) -> int:
     return _TORCH + 4 * _bytes(job, "prepared") + 48 * n * m  # six arrays of scores in float64
 
 
+def _choose(job: Job, _registry: Registry) -> int:
+    return _TORCH + 6 * _bytes(job, "prepared")  # spectra of all members in float64
+
+
 def _train(job: Job, registry: Registry) -> int:
     return _training(job, registry, runs=1, measured=max(_examples(job)))
 
@@ -85,6 +89,7 @@ def _extremes(job: Job, _registry: Registry) -> int:
 
 _RULES = {
     "prepare": _prepare,
+    "choose": _choose,
     "score": _score,
     "train": _train,
     "retrain": _retrain,
