@@ -97,7 +97,8 @@ class Plan:
             rows = self._setting(setting)
             evaluated += rows
             extremes.append(self._examples(setting, rows))
-        self._figures(self._summary(evaluated), extremes)
+        summary = self._summary(evaluated)
+        self._figures(summary, self._choices(summary), extremes)
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -278,6 +279,24 @@ class Plan:
         inputs = {"tables": [Source(job, "table") for job in evaluated]}
         return self._job("summarise", f"evaluation/{self._study}summary", {}, {"summary": "csv"}, inputs)
 
+    def _choices(self, summary: Job) -> Job | None:
+        """How good chosen dampings are, and the curves that chose them; None where nothing chooses."""
+        choosing = [job for job in self.jobs.values() if job.rule == "choose"]
+        if not choosing:
+            return None
+        copied = ("setting", "ensemble", "method", "costly")
+        return self._job(
+            "compare",
+            f"evaluation/{self._study}selection",
+            {"chosen": [{key: job.settings[key] for key in copied} for job in choosing]},
+            {"selection": "csv", "curves": "curves.csv"},
+            {
+                "summary": [Source(summary, "summary")],
+                "selections": [Source(job, "selection") for job in choosing],
+                "curves": [Source(job, "curve") for job in choosing],
+            },
+        )
+
     def _examples(self, setting: str, evaluated: list[Job]) -> Job:
         """The training examples that the best scores of a setting name, for the first test examples."""
         scores = [source for job in evaluated for source in job.inputs["scores"]]
@@ -290,11 +309,13 @@ class Plan:
             {"tables": [Source(job, "table") for job in evaluated], "scores": scores, "data": [Source(data, "data")]},
         )
 
-    def _figures(self, summary: Job, extremes: list[Job]):
+    def _figures(self, summary: Job, choices: Job | None, extremes: list[Job]):
         tables = {
             "summary": [Source(summary, "summary")],
             "examples": [Source(job, "examples") for job in extremes],
         }
+        if choices:
+            tables |= {name: [Source(choices, name)] for name in choices.outputs}
         for figure in self.config["run"].get("figures", list(self.registry.kinds("figures"))):
             needs = self.registry.arguments("figures", figure, "draw")
             self._job(

@@ -83,6 +83,10 @@ def _summarise(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables")  # text becomes objects
 
 
+def _compare(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 20 * (_bytes(job, "summary") + _bytes(job, "curves"))  # text becomes objects
+
+
 def _extremes(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables") + 2 * max(_each(job, "scores")) + 4 * _bytes(job, "data")
 
@@ -96,6 +100,7 @@ _RULES = {
     "evaluate": _evaluate,
     "collect": _collect,
     "summarise": _summarise,
+    "compare": _compare,
     "extremes": _extremes,
 }
 

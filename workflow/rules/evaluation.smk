@@ -43,6 +43,26 @@ rule summarise:
         'python "$SCRIPTS/summarise.py" {input.spec:q} --threads {threads}'
 
 
+rule compare:
+    """Compare chosen dampings with the best of the grid, and put the curves that chose them into one table."""
+    input:
+        unpack(needs("evaluation/{study}selection")),
+    output:
+        selection="results/evaluation/{study}selection.csv",
+        curves="results/evaluation/{study}selection.curves.csv",
+        made="results/evaluation/{study}selection.made.json",
+    log:
+        "logs/evaluation/{study}selection.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{study}selection"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/compare.py" {input.spec:q} --threads {threads}'
+
+
 rule extremes:
     """Find the training examples that help and hurt a few test examples most."""
     input:
