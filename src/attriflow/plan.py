@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 
 from attriflow import provenance
-from attriflow.config import chosen_ensembles, chosen_settings
+from attriflow.config import ConfigError, chosen_ensembles, chosen_settings
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member
 from attriflow.fingerprint import fingerprint
 from attriflow.hyperparameters import point_name
+from attriflow.pairs import PAIRS, SIZE
 from attriflow.registry import Registry
 
 
@@ -97,7 +98,7 @@ class Plan:
             rows = self._setting(setting)
             evaluated += rows
             extremes.append(self._examples(setting, rows))
-        self._figures(self._summary(evaluated), extremes)
+        self._figures(self._summary(evaluated), self._sensitivity(evaluated), extremes)
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -247,7 +248,7 @@ class Plan:
             "evaluate",
             scores.stem.replace("scores/", "evaluation/", 1),
             settings | {"metrics": metrics} | self.config["evaluation"],
-            {"table": "csv"},
+            {"table": "csv", "resamples": "npz"},
             {
                 "scores": [Source(scores, "scores")],
                 "ensemble": [Source(ensembled, "ensemble")],
@@ -259,6 +260,18 @@ class Plan:
     def _summary(self, evaluated: list[Job]) -> Job:
         inputs = {"tables": [Source(job, "table") for job in evaluated]}
         return self._job("summarise", f"evaluation/{self._study}summary", {}, {"summary": "csv"}, inputs)
+
+    def _sensitivity(self, evaluated: list[Job]) -> Job:
+        return self._job(
+            "sensitivity",
+            f"evaluation/{self._study}sensitivity",
+            {"kinds": {method: self.config["methods"][method]["kind"] for method in self._chosen("methods")}},
+            {"sensitivity": "csv", "transfer": "transfer.csv", "interactions": "interactions.csv"},
+            {
+                "tables": [Source(job, "table") for job in evaluated],
+                "resamples": [Source(job, "resamples") for job in evaluated],
+            },
+        )
 
     def _examples(self, setting: str, evaluated: list[Job]) -> Job:
         """The training examples that the best scores of a setting name, for the first test examples."""
@@ -272,13 +285,23 @@ class Plan:
             {"tables": [Source(job, "table") for job in evaluated], "scores": scores, "data": [Source(data, "data")]},
         )
 
-    def _figures(self, summary: Job, extremes: list[Job]):
+    def _figures(self, summary: Job, sensitivity: Job, extremes: list[Job]):
+        """The figures that are asked for: those that the study has tables for, where none are.
+
+        Raises ConfigError for a figure that is asked for and has nothing to show.
+        """
         tables = {
             "summary": [Source(summary, "summary")],
             "examples": [Source(job, "examples") for job in extremes],
         }
-        for figure in self.config["run"].get("figures", list(self.registry.kinds("figures"))):
+        tables |= {name: [Source(sensitivity, name)] for name in sensitivity.outputs}
+        empty, listed = self._empty(), self.config["run"].get("figures")
+        for figure in list(self.registry.kinds("figures")) if listed is None else listed:
             needs = self.registry.arguments("figures", figure, "draw")
+            if reasons := [empty[name] for name in needs if name in empty]:
+                if listed is None:
+                    continue
+                raise ConfigError([f"run.figures: '{figure}' has nothing to show; it takes {reasons[0]}"])
             self._job(
                 "draw",
                 f"figures/{self._study}{figure}",
@@ -287,6 +310,31 @@ class Plan:
                 {name: tables[name] for name in needs},
                 [("figures", figure)],
             )
+
+    def _empty(self) -> dict[str, str]:
+        """The tables of the sensitivity that would have no row, and what would give them some."""
+        if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
+            return dict.fromkeys(("sensitivity", "transfer", "interactions"), "a ground truth of the kind 'subsets'")
+        swept: dict[tuple[str, str], dict[str, set[str]]] = {}  # (ensemble, method) -> setting -> hyperparameters
+        for job in self.room("scores"):
+            if job.rule == "score":
+                names = [job.settings[key] for key in ("ensemble", "method", "setting")]
+                values = swept.setdefault(tuple(names[:2]), {}).setdefault(names[2], set())
+                values |= _several(self.config["methods"][names[1]], job.settings["sizes"])
+        every = [names for settings in swept.values() for names in settings.values()]
+        empty = {}
+        if not any(every):
+            empty["sensitivity"] = "a method with several values of a hyperparameter"
+        if not any(len(settings) > 1 and set.union(*settings.values()) - {SIZE} for settings in swept.values()):
+            empty["transfer"] = "two settings in which a method has several values of a hyperparameter"
+        if not any(set(pair) <= names for pair in PAIRS for names in every):
+            empty["interactions"] = f"a method with several values of both of a pair, one of {list(PAIRS)}"
+        return empty
+
+
+def _several(entry: dict, sizes: list[int]) -> set[str]:
+    """What a method's entry has several values of."""
+    return {name for name, values in (entry | {SIZE: sizes}).items() if isinstance(values, list) and len(values) > 1}
 
 
 # keys of an ensemble that are not hyperparameters of its kind

@@ -79,6 +79,10 @@ def _summarise(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables")  # text becomes objects
 
 
+def _sensitivity(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 20 * _bytes(job, "tables") + 2 * _bytes(job, "resamples")
+
+
 def _extremes(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables") + 2 * max(_each(job, "scores")) + 4 * _bytes(job, "data")
 
@@ -91,6 +95,7 @@ _RULES = {
     "evaluate": _evaluate,
     "collect": _collect,
     "summarise": _summarise,
+    "sensitivity": _sensitivity,
     "extremes": _extremes,
 }
 
