@@ -14,8 +14,9 @@ from attriflow.fingerprint import digest
 
 SCORES = "scores/digits_mlp/independent"
 EVALUATION = "evaluation/digits_mlp/independent"
-FIGURES = {"figures/examples", "figures/lds_by_hyperparameter", "figures/lds_by_method"}
-AFTER_SCORES = {"evaluation/summary", "evaluation/examples/digits_mlp", *FIGURES}
+DRAWN = ("examples", "heatmaps", "lds_by_hyperparameter", "lds_by_method", "sensitivity_ranking")  # of one setting
+FIGURES = {f"figures/{name}" for name in DRAWN}
+AFTER_SCORES = {"evaluation/summary", "evaluation/sensitivity", "evaluation/examples/digits_mlp", *FIGURES}
 POINTS = {
     "grad_dot": "grad_dot/epoch=last,parameters=all",
     "influence": "influence/curvature=fisher,epoch=last,parameters=all",

@@ -1,4 +1,4 @@
-"""Sensitivity: known ranges, regrets and carried values; intervals that cover; choices scored where they were not made."""
+"""Sensitivity: known ranges, regrets and carried values, intervals that cover, choices scored where nothing chose."""
 
 import numpy as np
 import pandas as pd
@@ -171,7 +171,9 @@ def test_nothing_swept_makes_empty_tables_with_their_columns():
 
 
 def test_columns_of_mixed_types_hold_the_same_values():
-    text = rows({("5", "1e-2"): 0.1, ("last", "1e-2"): 0.2, ("5", "0.1"): 0.3, ("last", "0.1"): 0.4}, ("epoch", "damping"))
+    text = rows(
+        {("5", "1e-2"): 0.1, ("last", "1e-2"): 0.2, ("5", "0.1"): 0.3, ("last", "0.1"): 0.4}, ("epoch", "damping")
+    )
     mixed = rows({(5, 0.01): 0.1, ("last", 0.01): 0.2, (5, 0.1): 0.3, ("last", 0.1): 0.4}, ("epoch", "damping"))
     for name, table in made(text).items():
         pd.testing.assert_frame_equal(table, made(mixed)[name])
@@ -236,8 +238,10 @@ def test_a_run_makes_the_tables_from_paired_resamples(finished):
     assert pd.read_csv(folder / "sensitivity.transfer.csv").empty
     pairs = pd.read_csv(folder / "sensitivity.interactions.csv")[["method", "tuned", "beneath"]].drop_duplicates()
     assert set(pairs.itertuples(index=False, name=None)) == {
-        ("influence", "damping", "ensemble_size"), ("trak", "damping", "ensemble_size"), ("trak", "damping", "proj_dim"),
-    }  # fmt: skip
+        ("influence", "damping", "ensemble_size"),
+        ("trak", "damping", "ensemble_size"),
+        ("trak", "damping", "proj_dim"),
+    }
 
 
 def test_the_resamples_of_a_table_give_its_intervals(finished):
@@ -264,4 +268,6 @@ def test_a_figure_that_has_nothing_to_show_is_refused(project):
     failed = project.snakemake("--dry-run", check=False)
     assert "run.figures: 'transfer' has nothing to show; it takes two settings in which a method" in failed.stderr
     project.edit("config.yaml", "figures: [transfer]", "figures: [heatmaps], methods: [grad_dot]")
-    assert "it takes a method with several values of both of a pair" in project.snakemake("--dry-run", check=False).stderr
+    assert (
+        "it takes a method with several values of both of a pair" in project.snakemake("--dry-run", check=False).stderr
+    )
