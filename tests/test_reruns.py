@@ -91,7 +91,7 @@ def test_editing_comments_docstrings_and_layout_runs_nothing(project):
 
 
 def test_editing_what_estimates_memory_runs_nothing(project):
-    project.edit("src/attriflow/memory.py", "return 24 *", "return 25 *")
+    project.edit("src/attriflow/memory.py", "24 * self.factors", "25 * self.factors")
     project.edit("src/attriflow/resources.py", "_TORCH = 400", "_TORCH = 500")
     assert project.planned() == set()
 
@@ -230,8 +230,8 @@ def test_a_study_has_its_own_summary_shares_the_rest_and_can_be_published(projec
     (project.folder / "studies/small.yaml").write_text("study: small\nmethods: {trak: {damping: [0.1, 1.0]}}\n")
     study = ("--configfile", "studies/small.yaml")
     assert project.planned(*study) == {
-        "evaluation/small/summary", "evaluation/small/examples/digits_mlp",
-        "figures/small/examples", "figures/small/lds_by_hyperparameter", "figures/small/lds_by_method",
+        "evaluation/small/summary", "evaluation/small/sensitivity", "evaluation/small/examples/digits_mlp",
+        *(f"figures/small/{name}" for name in DRAWN),
     }  # fmt: skip
     project.snakemake(*study)
     assert project.planned(*study) == set()
@@ -240,7 +240,8 @@ def test_a_study_has_its_own_summary_shares_the_rest_and_can_be_published(projec
     project.run("git", "init", "-q")
     project.run(*git, "commit", "-q", "--allow-empty", "-m", "none")
     done = project.run("python", "workflow/commands/publish.py", "small")
-    assert "published ['examples.png', 'lds_by_hyperparameter.png', 'lds_by_method.png', 'made_by.txt'" in done.stdout
+    assert "published ['examples.png', 'heatmaps.png', 'lds_by_hyperparameter.png', 'lds_by_method.png'" in done.stdout
+    assert "'sensitivity.csv', 'sensitivity.interactions.csv', 'sensitivity.transfer.csv'" in done.stdout
 
 
 # --- new kinds and raw files ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from attriflow.defaults import DEFAULTS, default, stand_in
 from attriflow.registry import Registry
 from attriflow.sensitivity import tables
-from attriflow.summary import arranged, hyperparameters, ordered, swept, written
+from attriflow.summary import arranged, gridded, hyperparameters, ordered, written
 
 KINDS = {"trak": "trak", "influence": "influence", "mine": "mine", "logra": "logra"}
 
@@ -16,7 +16,7 @@ def rows(values: dict[tuple, float], names: tuple[str, ...], **fixed) -> pd.Data
     """A table of points (their values of `names`) with their LDS, the same on both halves."""
     common = {
         "setting": "a", "ensemble": "independent", "ensemble_size": 1, "method": "trak", "truth": "subsets",
-        "metric": "lds", "output": "loss", "confidence": 0.9,
+        "metric": "lds", "output": "loss", "confidence": 0.9, "damping_rule": "",
     } | fixed  # fmt: skip
     each = [common | dict(zip(names, point, strict=True)) | {"value": value} for point, value in values.items()]
     table = pd.DataFrame(each)
@@ -155,7 +155,7 @@ def test_values_chosen_by_a_rule_are_no_points_of_the_grid():
         expected = made(plain)
         for name, table in expected.items():
             pd.testing.assert_frame_equal(found[name], table)
-    assert len(swept(pd.concat([plain.assign(damping_rule=""), chosen]))) == len(plain)
+    assert len(gridded(pd.concat([plain.assign(damping_rule=""), chosen]))) == len(plain)
 
 
 def test_halves_and_rules_are_no_hyperparameters_and_stay_in_the_summary():

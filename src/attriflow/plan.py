@@ -16,7 +16,7 @@ from attriflow.config import ConfigError, chosen_ensembles, chosen_settings
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member
 from attriflow.fingerprint import fingerprint
-from attriflow.hyperparameters import point_name
+from attriflow.hyperparameters import RULES, point_name
 from attriflow.pairs import PAIRS, SIZE
 from attriflow.registry import Registry
 
@@ -227,14 +227,32 @@ class Plan:
                     [("scores", entry["kind"]), ("models", training["model"]["kind"])],
                 )
                 prepared.append(Source(job, "prepared"))
+            cheap = grid.cheap()
+            inputs = {"ensemble": [Source(ensembled, "ensemble")], "prepared": prepared}
+            if any(point.get("damping") in RULES for point in cheap):
+                selected = self._selection(common | {"costly": costly, "sizes": sizes}, stem, cheap, prepared)
+                inputs["selection"] = [Source(selected, "selection")]
             yield self._job(
                 "score",
                 stem,
-                common | {"costly": costly, "cheap": grid.cheap(), "sizes": sizes},
+                common | {"costly": costly, "cheap": cheap, "sizes": sizes},
                 {"scores": "npz"},
-                {"ensemble": [Source(ensembled, "ensemble")], "prepared": prepared},
+                inputs,
                 [("scores", entry["kind"])],
             )
+
+    def _selection(self, common: dict, stem: str, cheap: list[dict], prepared: list[Source]) -> Job:
+        """The dampings that rules choose for one costly point, at each cheap one that has a spectrum of its own."""
+        takes = self.registry.hyperparameters("scores", common["kind"], "spectrum")
+        points = [{name: point[name] for name in takes} for point in cheap if point["damping"] in RULES]
+        return self._job(
+            "choose",
+            f"{stem}/selection",
+            common | {"points": [point for place, point in enumerate(points) if point not in points[:place]]},
+            {"selection": "json", "curve": "csv"},
+            {"prepared": prepared},
+            [("scores", common["kind"])],
+        )
 
     def _evaluation(self, scores: Job, ensembled: Job, truths: list[Job]) -> Job:
         metrics = {
@@ -333,8 +351,9 @@ class Plan:
 
 
 def _several(entry: dict, sizes: list[int]) -> set[str]:
-    """What a method's entry has several values of."""
-    return {name for name, values in (entry | {SIZE: sizes}).items() if isinstance(values, list) and len(values) > 1}
+    """What a method's entry has several values of; dampings that a rule chooses are none."""
+    lists = {name: values for name, values in (entry | {SIZE: sizes}).items() if isinstance(values, list)}
+    return {name for name, values in lists.items() if len([value for value in values if value not in RULES]) > 1}
 
 
 # keys of an ensemble that are not hyperparameters of its kind

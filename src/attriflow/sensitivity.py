@@ -13,7 +13,7 @@ import pandas as pd
 from attriflow.defaults import default, stand_in
 from attriflow.hyperparameters import point_name
 from attriflow.pairs import PAIRS, SIZE
-from attriflow.summary import hyperparameters, lds_of_loss, ordered, swept, written
+from attriflow.summary import gridded, hyperparameters, lds_of_loss, ordered, written
 
 POINT = "point"  # in a column `hyperparameter`: all of them together
 _METHOD = ["setting", "truth", "ensemble", "method"]
@@ -86,7 +86,7 @@ class Grid:
 
 def grids(table: pd.DataFrame) -> Iterator[Grid]:
     """The grid of every setting, ground truth, ensemble and method, over all its ensemble sizes; a summary's rows."""
-    table = swept(lds_of_loss(table))
+    table = gridded(lds_of_loss(table))
     table = table.assign(**{name: table[name].map(written) for name in [*hyperparameters(table), SIZE]})
     for _, found in table.groupby(_METHOD, sort=False):
         yield Grid(found)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 _NAMES = ["setting", "ensemble", "ensemble_size", "method"]
-_RULES = ["damping_rule"]  # how a value was chosen that is not one of the grid's
+_CHOSEN = ["damping_rule"]  # how the damping of the row was chosen, empty for one of the grid
 _MEASURED = [
     "truth", "metric", "output", "value", "low", "high", "first_half", "second_half", "ceiling", "seconds", "peak_mib"
 ]  # fmt: skip
@@ -15,13 +15,12 @@ _COUNTS = ["rows", "test_examples", "confidence"]
 
 def hyperparameters(table: pd.DataFrame) -> list[str]:
     """The columns that are hyperparameters."""
-    return [name for name in table.columns if name not in _NAMES + _RULES + _MEASURED + _COUNTS]
+    return [name for name in table.columns if name not in _NAMES + _CHOSEN + _MEASURED + _COUNTS]
 
 
 def arranged(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns in their order: names, hyperparameters and rules, measurements, counts."""
-    rules = [name for name in _RULES if name in table]
-    return table[[*_NAMES, *hyperparameters(table), *rules, *_MEASURED, *_COUNTS]]
+    """The columns in their order: names, hyperparameters, measurements, counts."""
+    return table[[*_NAMES, *hyperparameters(table), *_CHOSEN, *_MEASURED, *_COUNTS]]
 
 
 def lds_of_loss(table: pd.DataFrame) -> pd.DataFrame:
@@ -29,11 +28,9 @@ def lds_of_loss(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table.metric == "lds") & (table.output == "loss")]
 
 
-def swept(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose hyperparameters are values of the grid, none chosen by a rule."""
-    for name in set(_RULES) & set(table.columns):
-        table = table[table[name].isna() | (table[name] == "")]
-    return table
+def gridded(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose damping is one of the grid, or that have none."""
+    return table[table.damping_rule.isna() | (table.damping_rule == "")]
 
 
 def best(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from attriflow.evaluation import disjoint
-from attriflow.hyperparameters import point_name
+from attriflow.hyperparameters import RULES, point_name
 from attriflow.io import load_arrays, load_json, save_arrays, save_table
 from attriflow.job import Job, run
 from attriflow.runs import Run
@@ -15,14 +15,14 @@ from attriflow.runs import Run
 def main(job: Job):
     settings = job.settings
     scores = load_arrays(job.input("scores"))
-    costs = scores.pop("costs")
+    costs, dampings = scores.pop("costs"), scores.pop("dampings")
     members = [Run.from_dict(each["run"]) for each in load_json(job.input("ensemble"))["members"]]
     points = {
         point_name({"size": size} | point): {"ensemble_size": size, **settings["costly"], **point}
         for point in settings["cheap"]
         for size in settings["sizes"]
     }
-    seconds = dict(zip(scores, costs, strict=True))
+    made = {name: (*cost, damping) for name, cost, damping in zip(scores, costs, dampings, strict=True)}
     options = {key: settings[key] for key in ("resamples", "confidence")}
     rows, resampled = [], []
     for truth, path in zip(settings["truths"], job.inputs("truths"), strict=True):
@@ -37,8 +37,12 @@ def main(job: Job):
                 point = row["point"]
                 resampled.append(row.pop("resampled"))
                 described = {key: settings[key] for key in ("setting", "ensemble", "method")} | points[point]
+                seconds, peak, damping = made[point]
+                rule = described.get("damping") in RULES
+                described |= {"damping_rule": described["damping"] if rule else ""}
+                described |= {"damping": damping} if rule else {}
                 described |= {"truth": truth["truth"], "metric": metric, "confidence": settings["confidence"]} | row
-                rows.append(described | {"seconds": seconds[point][0], "peak_mib": seconds[point][1]})
+                rows.append(described | {"seconds": seconds, "peak_mib": peak})
     save_table(job.outputs["table"], pd.DataFrame(rows))
     save_arrays(job.outputs["resamples"], {"resampled": np.array(resampled, np.float32)})  # (rows, resamples)
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
-from attriflow.summary import best, hyperparameters, lds_of_loss, ordered, swept, written
+from attriflow.summary import best, gridded, hyperparameters, lds_of_loss, ordered, written
 
 COLUMNS = 6  # panels side by side, about
 FEW = 4  # up to so many values stand side by side under their names; more lie on an axis
@@ -17,7 +17,7 @@ def draw(summary: pd.DataFrame) -> Figure:
 
     Every other hyperparameter stands at its best value; lines are ensemble sizes.
     """
-    table = swept(lds_of_loss(summary))
+    table = gridded(lds_of_loss(summary))
     settings = list(table.setting.unique())
     shown = [
         (method, name)
