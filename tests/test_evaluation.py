@@ -39,6 +39,30 @@ def test_lds_is_the_mean_spearman_correlation():
     assert (found["loss"]["rows"], found["loss"]["test_examples"]) == (12, 5)
 
 
+@pytest.mark.parametrize("metric", [lds, leave_one_out])
+def test_halves_are_the_values_on_rows_of_even_and_odd_number(metric):
+    scores, truth = toy(noise=3.0)
+    truth["left_out"] = np.arange(12)
+    found = rows(metric, scores, truth)["loss"]
+    for half, name in ((slice(0, None, 2), "first_half"), (slice(1, None, 2), "second_half")):
+        part = {key: values[half] for key, values in truth.items()}
+        assert found[name] == pytest.approx(rows(metric, scores, part)["loss"]["value"], abs=1e-5)
+
+
+def test_differences_of_scores_on_one_truth_have_intervals_from_paired_resamples():
+    scores, truth = toy(s=40, noise=4.0)
+    worse = scores + 0.1 * np.random.default_rng(1).standard_normal(scores.shape)
+    options = OPTIONS | {"resamples": 2000}
+    one, other = (
+        next(iter(lds.evaluate([(name, each)], truth, **options))) for name, each in (("a", scores), ("b", worse))
+    )
+    assert one["value"] == pytest.approx(one["resampled"].mean(), abs=1e-5)
+    np.testing.assert_allclose(np.quantile(one["resampled"], [0.025, 0.975]), [one["low"], one["high"]], atol=1e-5)
+    low, high = np.quantile(one["resampled"] - other["resampled"], [0.025, 0.975])
+    assert low <= one["value"] - other["value"] <= high
+    assert high - low < (one["high"] - one["low"]) / 2
+
+
 def test_outputs_that_are_linear_in_the_mask_have_lds_one():
     scores, truth = toy(noise=0.0)
     found = rows(lds, scores, truth)["loss"]
@@ -113,7 +137,7 @@ def test_a_constant_prediction_counts_as_zero_and_a_constant_truth_is_refused():
     scores, truth = toy()
     scores[:, 2] = 0
     per_test = Correlations({"x": truth["loss"].mean(1)}, Resamples.draw(0, 2, 12, 5), ranks=True)
-    assert per_test.each(truth["masks"] @ scores)["x"][2] == 0
+    assert per_test.each(truth["masks"] @ scores)["x"][0, 2] == 0
     truth["loss"][:, :, 3] = 1.5
     with pytest.raises(ValueError, match="loss of test example 3 is the same in all 12 rows"):
         rows(lds, scores, truth)
@@ -144,6 +168,7 @@ def test_chunks_do_not_change_anything(monkeypatch):
     whole = rows(lds, scores, truth)
     monkeypatch.setattr(_correlation, "_CHUNK", 2)
     for output, row in rows(lds, scores, truth).items():
+        np.testing.assert_allclose(row.pop("resampled"), whole[output].pop("resampled"), atol=1e-6)
         assert row == pytest.approx(whole[output] | {"point": "p", "output": output}, abs=1e-6)
 
 

@@ -14,8 +14,9 @@ from attriflow.fingerprint import digest
 
 SCORES = "scores/digits_mlp/independent"
 EVALUATION = "evaluation/digits_mlp/independent"
-FIGURES = {"figures/examples", "figures/lds_by_hyperparameter", "figures/lds_by_method"}
-AFTER_SCORES = {"evaluation/summary", "evaluation/examples/digits_mlp", *FIGURES}
+DRAWN = ("examples", "heatmaps", "lds_by_hyperparameter", "lds_by_method", "sensitivity_ranking")  # of one setting
+FIGURES = {f"figures/{name}" for name in DRAWN}
+AFTER_SCORES = {"evaluation/summary", "evaluation/sensitivity", "evaluation/examples/digits_mlp", *FIGURES}
 POINTS = {
     "grad_dot": "grad_dot/epoch=last,parameters=all",
     "influence": "influence/curvature=fisher,epoch=last,parameters=all",
@@ -229,8 +230,8 @@ def test_a_study_has_its_own_summary_shares_the_rest_and_can_be_published(projec
     (project.folder / "studies/small.yaml").write_text("study: small\nmethods: {trak: {damping: [0.1, 1.0]}}\n")
     study = ("--configfile", "studies/small.yaml")
     assert project.planned(*study) == {
-        "evaluation/small/summary", "evaluation/small/examples/digits_mlp",
-        "figures/small/examples", "figures/small/lds_by_hyperparameter", "figures/small/lds_by_method",
+        "evaluation/small/summary", "evaluation/small/sensitivity", "evaluation/small/examples/digits_mlp",
+        *(f"figures/small/{name}" for name in DRAWN),
     }  # fmt: skip
     project.snakemake(*study)
     assert project.planned(*study) == set()
@@ -239,7 +240,8 @@ def test_a_study_has_its_own_summary_shares_the_rest_and_can_be_published(projec
     project.run("git", "init", "-q")
     project.run(*git, "commit", "-q", "--allow-empty", "-m", "none")
     done = project.run("python", "workflow/commands/publish.py", "small")
-    assert "published ['examples.png', 'lds_by_hyperparameter.png', 'lds_by_method.png', 'made_by.txt'" in done.stdout
+    assert "published ['examples.png', 'heatmaps.png', 'lds_by_hyperparameter.png', 'lds_by_method.png'" in done.stdout
+    assert "'sensitivity.csv', 'sensitivity.interactions.csv', 'sensitivity.transfer.csv'" in done.stdout
 
 
 # --- new kinds and raw files ---------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 
 from attriflow import provenance
-from attriflow.config import chosen_ensembles, chosen_settings
+from attriflow.config import ConfigError, chosen_ensembles, chosen_settings
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member
 from attriflow.fingerprint import fingerprint
 from attriflow.hyperparameters import RULES, point_name
+from attriflow.pairs import PAIRS, SIZE
 from attriflow.registry import Registry
 
 
@@ -98,7 +99,7 @@ class Plan:
             evaluated += rows
             extremes.append(self._examples(setting, rows))
         summary = self._summary(evaluated)
-        self._figures(summary, self._choices(summary), extremes)
+        self._figures(summary, self._choices(summary), self._sensitivity(evaluated), extremes)
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -266,7 +267,7 @@ class Plan:
             "evaluate",
             scores.stem.replace("scores/", "evaluation/", 1),
             settings | {"metrics": metrics} | self.config["evaluation"],
-            {"table": "csv"},
+            {"table": "csv", "resamples": "npz"},
             {
                 "scores": [Source(scores, "scores")],
                 "ensemble": [Source(ensembled, "ensemble")],
@@ -297,6 +298,18 @@ class Plan:
             },
         )
 
+    def _sensitivity(self, evaluated: list[Job]) -> Job:
+        return self._job(
+            "sensitivity",
+            f"evaluation/{self._study}sensitivity",
+            {"kinds": {method: self.config["methods"][method]["kind"] for method in self._chosen("methods")}},
+            {"sensitivity": "csv", "transfer": "transfer.csv", "interactions": "interactions.csv"},
+            {
+                "tables": [Source(job, "table") for job in evaluated],
+                "resamples": [Source(job, "resamples") for job in evaluated],
+            },
+        )
+
     def _examples(self, setting: str, evaluated: list[Job]) -> Job:
         """The training examples that the best scores of a setting name, for the first test examples."""
         scores = [source for job in evaluated for source in job.inputs["scores"]]
@@ -309,15 +322,28 @@ class Plan:
             {"tables": [Source(job, "table") for job in evaluated], "scores": scores, "data": [Source(data, "data")]},
         )
 
-    def _figures(self, summary: Job, choices: Job | None, extremes: list[Job]):
+    def _figures(self, summary: Job, choices: Job | None, sensitivity: Job, extremes: list[Job]):
+        """The figures that are asked for: those that the study has tables for, where none are.
+
+        Raises ConfigError for a figure that is asked for and has nothing to show.
+        """
         tables = {
             "summary": [Source(summary, "summary")],
             "examples": [Source(job, "examples") for job in extremes],
         }
-        if choices:
-            tables |= {name: [Source(choices, name)] for name in choices.outputs}
-        for figure in self.config["run"].get("figures", list(self.registry.kinds("figures"))):
+        made = [sensitivity, choices] if choices else [sensitivity]
+        tables |= {name: [Source(job, name)] for job in made for name in job.outputs}
+        empty, listed = self._empty(), self.config["run"].get("figures")
+        if not choices:
+            empty |= dict.fromkeys(
+                ("selection", "curves"), f"a method with a damping that a rule chooses, {list(RULES)}"
+            )
+        for figure in list(self.registry.kinds("figures")) if listed is None else listed:
             needs = self.registry.arguments("figures", figure, "draw")
+            if reasons := [empty[name] for name in needs if name in empty]:
+                if listed is None:
+                    continue
+                raise ConfigError([f"run.figures: '{figure}' has nothing to show; it takes {reasons[0]}"])
             self._job(
                 "draw",
                 f"figures/{self._study}{figure}",
@@ -326,6 +352,32 @@ class Plan:
                 {name: tables[name] for name in needs},
                 [("figures", figure)],
             )
+
+    def _empty(self) -> dict[str, str]:
+        """The tables of the sensitivity that would have no row, and what would give them some."""
+        if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
+            return dict.fromkeys(("sensitivity", "transfer", "interactions"), "a ground truth of the kind 'subsets'")
+        swept: dict[tuple[str, str], dict[str, set[str]]] = {}  # (ensemble, method) -> setting -> hyperparameters
+        for job in self.room("scores"):
+            if job.rule == "score":
+                names = [job.settings[key] for key in ("ensemble", "method", "setting")]
+                values = swept.setdefault(tuple(names[:2]), {}).setdefault(names[2], set())
+                values |= _several(self.config["methods"][names[1]], job.settings["sizes"])
+        every = [names for settings in swept.values() for names in settings.values()]
+        empty = {}
+        if not any(every):
+            empty["sensitivity"] = "a method with several values of a hyperparameter"
+        if not any(len(settings) > 1 and set.union(*settings.values()) - {SIZE} for settings in swept.values()):
+            empty["transfer"] = "two settings in which a method has several values of a hyperparameter"
+        if not any(set(pair) <= names for pair in PAIRS for names in every):
+            empty["interactions"] = f"a method with several values of both of a pair, one of {list(PAIRS)}"
+        return empty
+
+
+def _several(entry: dict, sizes: list[int]) -> set[str]:
+    """What a method's entry has several values of; dampings that a rule chooses are none."""
+    lists = {name: values for name, values in (entry | {SIZE: sizes}).items() if isinstance(values, list)}
+    return {name for name, values in lists.items() if len([value for value in values if value not in RULES]) > 1}
 
 
 # keys of an ensemble that are not hyperparameters of its kind

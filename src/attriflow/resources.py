@@ -87,6 +87,10 @@ def _compare(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * (_bytes(job, "summary") + _bytes(job, "curves"))  # text becomes objects
 
 
+def _sensitivity(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 20 * _bytes(job, "tables") + 2 * _bytes(job, "resamples")
+
+
 def _extremes(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables") + 2 * max(_each(job, "scores")) + 4 * _bytes(job, "data")
 
@@ -101,6 +105,7 @@ _RULES = {
     "collect": _collect,
     "summarise": _summarise,
     "compare": _compare,
+    "sensitivity": _sensitivity,
     "extremes": _extremes,
 }
 

@@ -1,10 +1,15 @@
 """The tidy summary of a study: a row per setting, ensemble, method, hyperparameter point, truth, metric and output."""
 
+import math
+from collections.abc import Iterable
+
 import pandas as pd
 
 _NAMES = ["setting", "ensemble", "ensemble_size", "method"]
 _CHOSEN = ["damping_rule"]  # how the damping of the row was chosen, empty for one of the grid
-_MEASURED = ["truth", "metric", "output", "value", "low", "high", "ceiling", "seconds", "peak_mib"]
+_MEASURED = [
+    "truth", "metric", "output", "value", "low", "high", "first_half", "second_half", "ceiling", "seconds", "peak_mib"
+]  # fmt: skip
 _COUNTS = ["rows", "test_examples", "confidence"]
 
 
@@ -31,3 +36,35 @@ def gridded(table: pd.DataFrame) -> pd.DataFrame:
 def best(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Of each group the row with the highest value."""
     return table.loc[table.groupby(by, sort=False, dropna=False)["value"].idxmax()]
+
+
+def number(value: str) -> float:
+    """What a written value is as a number, NaN for a word."""
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
+def written(value: object) -> str:
+    """A value as the config has it, whatever a table's column made of it; empty where there is none.
+
+    >>> written(64.0), written("1e-6"), written("last"), written(True), written(math.nan)
+    ('64', '1e-06', 'last', 'True', '')
+    """
+    if isinstance(value, str):
+        return value if math.isnan(number(value)) else written(number(value))
+    if pd.api.types.is_bool(value):
+        return str(bool(value))
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+
+
+def ordered(values: Iterable[str]) -> list[str]:
+    """Written values, each once: numbers as they grow, then words as they come.
+
+    >>> ordered(["last", "10", "5", "10"])
+    ['5', '10', 'last']
+    """
+    return sorted(dict.fromkeys(values), key=lambda value: (math.isnan(number(value)), number(value)))

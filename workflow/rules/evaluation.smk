@@ -11,6 +11,7 @@ rule evaluate:
         unpack(needs("evaluation/{setting}/{ensemble}/{method}/{point}")),
     output:
         table="results/evaluation/{setting}/{ensemble}/{method}/{point}.csv",
+        resamples="results/evaluation/{setting}/{ensemble}/{method}/{point}.npz",
         made="results/evaluation/{setting}/{ensemble}/{method}/{point}.made.json",
     log:
         "logs/evaluation/{setting}/{ensemble}/{method}/{point}.log",
@@ -61,6 +62,27 @@ rule compare:
         runtime=30,
     shell:
         'python "$SCRIPTS/compare.py" {input.spec:q} --threads {threads}'
+
+
+rule sensitivity:
+    """Say how much each hyperparameter matters, and what values from elsewhere cost."""
+    input:
+        unpack(needs("evaluation/{study}sensitivity")),
+    output:
+        sensitivity="results/evaluation/{study}sensitivity.csv",
+        transfer="results/evaluation/{study}sensitivity.transfer.csv",
+        interactions="results/evaluation/{study}sensitivity.interactions.csv",
+        made="results/evaluation/{study}sensitivity.made.json",
+    log:
+        "logs/evaluation/{study}sensitivity.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{study}sensitivity"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/sensitivity.py" {input.spec:q} --threads {threads}'
 
 
 rule extremes:

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 
 from attriflow.evaluation import disjoint
 from attriflow.hyperparameters import RULES, point_name
-from attriflow.io import load_arrays, load_json, save_table
+from attriflow.io import load_arrays, load_json, save_arrays, save_table
 from attriflow.job import Job, run
 from attriflow.runs import Run
 
@@ -23,7 +24,7 @@ def main(job: Job):
     }
     made = {name: (*cost, damping) for name, cost, damping in zip(scores, costs, dampings, strict=True)}
     options = {key: settings[key] for key in ("resamples", "confidence")}
-    rows = []
+    rows, resampled = [], []
     for truth, path in zip(settings["truths"], job.inputs("truths"), strict=True):
         measured = load_arrays(path)
         runs = [Run.from_dict(json.loads(each)) for each in measured["runs"]]
@@ -34,6 +35,7 @@ def main(job: Job):
             evaluate = job.registry.load("evaluation", metric).evaluate
             for row in evaluate(scores.items(), measured, seed=job.seed, **options):
                 point = row["point"]
+                resampled.append(row.pop("resampled"))
                 described = {key: settings[key] for key in ("setting", "ensemble", "method")} | points[point]
                 seconds, peak, damping = made[point]
                 rule = described.get("damping") in RULES
@@ -42,6 +44,7 @@ def main(job: Job):
                 described |= {"truth": truth["truth"], "metric": metric, "confidence": settings["confidence"]} | row
                 rows.append(described | {"seconds": seconds, "peak_mib": peak})
     save_table(job.outputs["table"], pd.DataFrame(rows))
+    save_arrays(job.outputs["resamples"], {"resampled": np.array(resampled, np.float32)})  # (rows, resamples)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 A kind is a file with
     TRUTH = "subsets"                                                   the kind of ground truth that it reads
     evaluate(scores, truth, *, seed, resamples, confidence) -> rows     for every (name, (n, m)) of `scores`
-A row is a mapping with point (the name), output, value, low, high, ceiling, and how many rows (subsets, left-out
-examples) and test_examples it is a mean over.
+A row is a mapping with point (the name), output, value, low, high, ceiling, how many rows (subsets, left-out examples)
+and test_examples it is a mean over, first_half and second_half, the value on the rows of even and of odd number, and
+resampled (resamples,), the value in every bootstrap resample, centred on it: low and high are its percentiles.
+Resamples are the same for all scores on the same truth, so the percentiles of a difference are its interval.
 """
 
 from attriflow.runs import Run

@@ -82,19 +82,22 @@ class Correlations:
                     f"it can be correlated with nothing"
                 )
         self._resamples, self._ranks = resamples, ranks
-        self._once = np.ones((1, len(resamples.rows[0])), np.float32)
-        self._whole = {name: self._standard(truth, self._once) for name, truth in truths.items()}
+        rows = np.arange(len(resamples.rows[0]))
+        self._parts = np.stack([rows >= 0, rows % 2 == 0, rows % 2 == 1]).astype(np.float32)  # all, and two halves
+        self._whole = {name: self._standard(truth, self._parts) for name, truth in truths.items()}
         self._resampled = {
             name: [self._standard(chunk, resamples.rows) for chunk in _chunks(truth)] for name, truth in truths.items()
         }
 
     def each(self, predictions: np.ndarray) -> dict[str, np.ndarray]:
-        """The correlation of every test example with each truth, (m,)."""
-        predicted = self._standard(predictions, self._once)
-        return {name: np.einsum("mbs,mbs->m", predicted, truth) for name, truth in self._whole.items()}
+        """The correlation of every test example with each truth (3, m): on all rows, the even ones, the odd ones."""
+        predicted = self._standard(predictions, self._parts)
+        return {name: np.einsum("mbs,mbs->bm", predicted, truth) for name, truth in self._whole.items()}
 
-    def __call__(self, predictions: np.ndarray, confidence: float) -> dict[str, dict[str, float]]:
-        """For each truth the value and low, high, the ends of its bootstrap interval."""
+    def __call__(self, predictions: np.ndarray, confidence: float) -> dict[str, dict[str, float | np.ndarray]]:
+        """For each truth the value, those of both halves, low and high, the ends of its bootstrap interval, and the
+        resampled values that it is made of.
+        """
         per_test: dict[str, list[np.ndarray]] = {name: [] for name in self._resampled}
         for place, chunk in enumerate(_chunks(predictions)):
             predicted = self._standard(chunk, self._resamples.rows)
@@ -103,11 +106,14 @@ class Correlations:
         tests, ends = self._resamples.tests, [(1 - confidence) / 2, (1 + confidence) / 2]
         described = {}
         for name, values in self.each(predictions).items():
+            value, first, second = values.mean(1).tolist()
             means = (np.concatenate(per_test[name], axis=1) * tests).sum(1) / tests.sum(1)  # (resamples,)
             # resampled rank correlations are smaller on average, by about 3 (rho - tau) / (rows + 1): centre them
             # ASSUME: papers that give intervals resample one thing; both rows and test examples are resampled here.
-            low, high = np.quantile(means, ends) + values.mean() - means.mean()
-            described[name] = {"value": float(values.mean()), "low": float(low), "high": float(high)}
+            resampled = (means + value - means.mean()).astype(np.float32)
+            low, high = np.quantile(resampled, ends).tolist()
+            described[name] = {"value": value, "low": low, "high": high, "first_half": first, "second_half": second}
+            described[name]["resampled"] = resampled
         return described
 
     def _standard(self, values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -145,7 +151,7 @@ def ceiling(outputs: np.ndarray, *, ranks: bool) -> float:
     once = Resamples(np.ones((1, len(outputs)), np.float32), np.ones((1, outputs.shape[2]), np.float32))
     repeats = Correlations({f"repeat {repeat}": outputs[:, repeat] for repeat in range(r)}, once, ranks=ranks)
     found = [repeats.each(outputs[:, repeat]) for repeat in range(r)]
-    single = np.mean([found[first][f"repeat {second}"].mean() for first in range(r) for second in range(first)])
+    single = np.mean([found[first][f"repeat {second}"][0].mean() for first in range(r) for second in range(first)])
     return float(np.sqrt(max(0.0, r * single / (1 + (r - 1) * single))))
 
 

@@ -1,9 +1,10 @@
 """Figures: each reads tables and computes nothing but summaries.
 
 A kind is a file with
-    draw(summary) or draw(examples) or draw(summary, examples) -> Figure
-whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `examples`, one mapping of
-arrays a setting (`attriflow.extremes`).
+    draw(summary) or draw(examples) or draw(summary, examples), ... -> Figure
+whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `sensitivity`, `transfer` and
+`interactions` (`attriflow.sensitivity`), `examples`, one mapping of arrays a setting (`attriflow.extremes`). Figures of
+a table without rows are left out of the plan.
 """
 
 from pathlib import Path

@@ -6,35 +6,41 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
-from attriflow.summary import best, gridded, hyperparameters, lds_of_loss
+from attriflow.summary import best, gridded, hyperparameters, lds_of_loss, ordered, written
 
+COLUMNS = 6  # panels side by side, about
 FEW = 4  # up to so many values stand side by side under their names; more lie on an axis
 
 
 def draw(summary: pd.DataFrame) -> Figure:
-    """LDS (loss) against every swept hyperparameter, a row a method and hyperparameter, a column a setting.
+    """LDS (loss) against every swept hyperparameter of every method, the settings of each side by side.
 
     Every other hyperparameter stands at its best value; lines are ensemble sizes.
     """
     table = gridded(lds_of_loss(summary))
     settings = list(table.setting.unique())
-    swept = [
+    shown = [
         (method, name)
         for method in table.method.unique()
         for name in hyperparameters(table)
         if table[table.method == method][name].nunique() > 1
     ]
-    if not swept:
+    if not shown:
         raise ValueError("no method has a hyperparameter with several values; leave this figure out of run.figures")
+    across = max(1, COLUMNS // len(settings))  # hyperparameters side by side
+    lines, columns = -(-len(shown) // across), min(across, len(shown)) * len(settings)
     figure, panels = plt.subplots(
-        len(swept), len(settings), figsize=(3.8 * len(settings), 1.5 * len(swept) + 0.5), sharey="col", squeeze=False
+        lines, columns, figsize=(max(2.2 * columns, 3.8), 1.5 * lines + 0.6), sharey="row", squeeze=False
     )
-    for row, (method, name) in zip(panels, swept, strict=True):
-        for axes, setting in zip(row, settings, strict=True):
+    for axes in panels.flat:
+        axes.set_axis_off()
+    for place, (method, name) in enumerate(shown):
+        row, first = panels[place // across], place % across * len(settings)
+        for axes, setting in zip(row[first : first + len(settings)], settings, strict=True):
             _panel(axes, table[(table.setting == setting) & (table.method == method)], name)
-        row[0].set_ylabel(f"{_style.label(method)}\nLDS")
-    for axes, setting in zip(panels[0], settings, strict=True):
-        axes.set_title(setting)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("LDS")
+    panels[0, 0].legend(fontsize=5.5, loc="lower left", borderaxespad=0, handlelength=1.2)
     _style.caption(
         figure,
         f"Linear datamodelling score of the test loss, {_style.counts(table)}. Other hyperparameters at the values "
@@ -46,8 +52,10 @@ def draw(summary: pd.DataFrame) -> Figure:
 
 def _panel(axes: Axes, table: pd.DataFrame, name: str):
     if table[name].nunique() < 2:
-        axes.set_axis_off()
         return
+    axes.set_axis_on()
+    method, setting = table.method.iloc[0], table.setting.iloc[0]
+    axes.set_title(f"{_style.label(method)}, {setting}", fontsize=6.5, color=_style.colour(method), pad=9)
     values = table[name].dropna()
     numbers = pd.to_numeric(values.astype(str), errors="coerce")
     on_axis = numbers.notna().all() and values.nunique() > FEW
@@ -56,9 +64,9 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
         lines = lines.assign(x=pd.to_numeric(lines[name]))
         _scale(axes, numbers)
     else:
-        named = list(values.unique())
-        lines = lines.assign(x=[named.index(value) for value in lines[name]])
-        axes.set_xticks(range(len(named)), [_written(value) for value in named])
+        named = ordered(map(written, values))
+        lines = lines.assign(x=[named.index(written(value)) for value in lines[name]])
+        axes.set_xticks(range(len(named)), named)
         axes.margins(x=0.5 / len(named))
     groups = list(lines.groupby(["ensemble", "ensemble_size"], sort=True))
     for place, ((ensemble, size), line) in enumerate(groups):
@@ -71,20 +79,12 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
             markersize=2.5,
             linewidth=1,
             elinewidth=0.7,
-            color=_style.colour(line.method.iloc[0]),
+            color=_style.colour(method),
             alpha=_style.shade(place, len(groups)),
             label=f"{ensemble}, e={size}",
         )
     _style.draw_ceiling(axes, table)
-    axes.set_xlabel(name, labelpad=1)
-    if len(groups) > 1:
-        axes.legend(fontsize=5.5, loc="lower left", ncols=len(groups), borderaxespad=0, handlelength=1.2)
-        axes.margins(y=0.15)
-
-
-def _written(value: object) -> str:
-    """A value as the config has it (a table turns whole numbers with gaps between them into 64.0)."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    axes.set_xlabel(name.replace("_", " "), labelpad=1)
 
 
 def _scale(axes: Axes, numbers: pd.Series):
