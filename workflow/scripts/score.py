@@ -7,6 +7,7 @@ import numpy as np
 from attriflow.hyperparameters import point_name
 from attriflow.io import load_arrays, load_json, save_arrays
 from attriflow.job import Job, cost, run
+from attriflow.prepared import members
 
 
 def main(job: Job):
@@ -19,16 +20,15 @@ def main(job: Job):
     progress = job.progress(len(settings["cheap"]) * len(names), "member")
     costs = []
 
-    def members():
-        for block in blocks:
-            for place in range(len(block["seconds"])):
-                yield {key.split("/", 1)[1]: array for key, array in block.items() if key.startswith(f"{place}/")}
-                progress()
+    def counted():
+        for member in members(blocks):
+            yield member
+            progress()
 
     def arrays():
         for point in settings["cheap"]:
             started = time.monotonic()
-            for size, scores in enumerate(score(members(), **point), 1):
+            for size, scores in enumerate(score(counted(), **point), 1):
                 if size in sizes:
                     spent = cost(started)
                     costs.append([preparing[size - 1] + spent["seconds"], max(peak, spent["peak_mib"])])
