@@ -58,6 +58,10 @@ class Registry:
             raise ValueError(f"{self.path(room, kind).name} of {room} has no function '{function}'")
         return functions[function]
 
+    def has(self, room: str, kind: str, function: str) -> bool:
+        """Whether a kind has a function that its room leaves optional."""
+        return function in _signatures(self.path(room, kind))
+
     def arguments(self, room: str, kind: str, function: str) -> list[str]:
         """The positional arguments of one function of a kind."""
         for node in tree(self.path(room, kind)).body:

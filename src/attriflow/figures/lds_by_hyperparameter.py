@@ -54,7 +54,7 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
     lines = best(table, ["ensemble", "ensemble_size", name])
     if on_axis:
         lines = lines.assign(x=pd.to_numeric(lines[name]))
-        _scale(axes, numbers)
+        _style.scale(axes, numbers)
     else:
         named = list(values.unique())
         lines = lines.assign(x=[named.index(value) for value in lines[name]])
@@ -85,13 +85,3 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
 def _written(value: object) -> str:
     """A value as the config has it (a table turns whole numbers with gaps between them into 64.0)."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _scale(axes: Axes, numbers: pd.Series):
-    """Logarithmic where the values span more than a factor 20; with a zero among them, linear below the smallest."""
-    positive = numbers[numbers > 0]
-    if len(positive) and positive.max() > 20 * positive.min():
-        if (numbers <= 0).any():
-            axes.set_xscale("symlog", linthresh=positive.min())
-        else:
-            axes.set_xscale("log")
