@@ -213,6 +213,7 @@ def _kind_errors(where, registry, room, kind, functions, given, listed):
 def _agreement_errors(config: dict, registry: Registry):
     for name, dataset in config["datasets"].items():
         yield from _size_errors(path("datasets", name), dataset, registry.constants("data", dataset["kind"]))
+        yield from _noise_errors(path("datasets", name), dataset)
     for name, setting in config["settings"].items():
         recipe, last = setting["recipe"], setting["recipe"]["epochs"]
         where = path("settings", name)
@@ -227,6 +228,7 @@ def _agreement_errors(config: dict, registry: Registry):
             yield f"{path('ensembles', name)}.sizes: {largest} is more than its {count} members"
     yield from _index_errors(config)
     yield from _epoch_errors(config, registry)
+    yield from _figure_errors(config, registry)
 
 
 def _size_errors(where: str, dataset: dict, constants: dict):
@@ -240,6 +242,14 @@ def _size_errors(where: str, dataset: dict, constants: dict):
     for key, constant in (("train", "TRAIN_EXAMPLES"), ("test", "TEST_EXAMPLES")):
         if dataset[key] > constants.get(constant, dataset[key]):
             yield f"{where}.{key}: {dataset[key]} is more than the {constants[constant]} examples there are"
+
+
+def _noise_errors(where: str, dataset: dict):
+    """Label noise that leaves nothing to find, or nothing to tell it from."""
+    noise, n = dataset["label_noise"], dataset["train"]
+    if noise and round(noise["fraction"] * n) in (0, n):
+        flips = f"{noise['fraction']} of {n} training labels is {round(noise['fraction'] * n)}"
+        yield f"{where}.label_noise.fraction: {flips}; at least one must be flipped, and one not"
 
 
 def _index_errors(config: dict):
@@ -271,6 +281,15 @@ def _epoch_errors(config: dict, registry: Registry):
                             f"{path('methods', name, key)}: settings.{setting} does not keep epoch {value}; "
                             f"its checkpoints: {[*kept, 'last']}"
                         )
+
+
+def _figure_errors(config: dict, registry: Registry):
+    """Figures that are asked for and have no table."""
+    settings = dict(_chosen(config, "settings"))
+    noisy = any(config["datasets"][setting["dataset"]]["label_noise"] for setting in settings.values())
+    for figure in config["run"].get("figures", []):
+        if not noisy and "mislabel" in registry.arguments("figures", figure, "draw"):
+            yield f"run.figures: '{figure}' needs a setting whose data set has label_noise, not {sorted(settings)}"
 
 
 def _chosen(config: dict, catalogue: str) -> list[tuple[str, dict]]:

@@ -7,6 +7,7 @@ value changes the specs of exactly the jobs that depend on it.
 
 import itertools
 import json
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +98,9 @@ class Plan:
             rows = self._setting(setting)
             evaluated += rows
             extremes.append(self._examples(setting, rows))
-        self._figures(self._summary(evaluated), extremes)
+        summary = self._summary("summary", evaluated)
+        detected = [job for job in self.jobs.values() if job.rule in ("mislabel", "mislabel_baseline")]
+        self._figures(summary, extremes, self._summary("mislabel", detected) if detected else None)
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -129,11 +132,13 @@ class Plan:
             members = self._members(ensemble)
             models = [self._model(setting, member, data) for member in members]
             ensembled = self._ensemble(setting, ensemble, members, models)
+            self._mislabel_baseline(setting, ensemble, models, data)
             for method in self._chosen("methods"):
                 entry = self.config["methods"][method]
                 if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
                     for scores in self._scores(setting, ensemble, method, models, ensembled, data):
                         evaluated.append(self._evaluation(scores, ensembled, truths))
+                        self._mislabel(scores, Grid.of(self.registry, entry), data)
         return evaluated
 
     def _data(self, name: str) -> Job:
@@ -256,9 +261,46 @@ class Plan:
             [("evaluation", metric) for metric in metrics],
         )
 
-    def _summary(self, evaluated: list[Job]) -> Job:
-        inputs = {"tables": [Source(job, "table") for job in evaluated]}
-        return self._job("summarise", f"evaluation/{self._study}summary", {}, {"summary": "csv"}, inputs)
+    def _mislabel(self, scores: Job, grid: "Grid", data: Job):
+        """Flipped labels, where there are any, by self-influence, from the arrays that the scores are made from."""
+        kind = scores.settings["kind"]
+        if not data.settings["label_noise"] or not self.registry.has("scores", kind, "self_influence"):
+            return
+        points = grid.cheap(self.registry.hyperparameters("scores", kind, "self_influence"))
+        points = [point for point in points if not isinstance(point.get("damping"), str)]  # a word is no damping yet
+        if not points:
+            return
+        self._job(
+            "mislabel",
+            f"{scores.stem.replace('scores/', 'evaluation/', 1)}/mislabel",
+            scores.settings | {"cheap": points} | self.config["evaluation"],
+            {"table": "csv"},
+            {"prepared": scores.inputs["prepared"], "data": [Source(data, "data")]},
+            [("scores", kind)],
+        )
+
+    def _mislabel_baseline(self, setting: str, ensemble: str, models: list[Job], data: Job):
+        """Flipped labels, where there are any, by the training loss of the members."""
+        if not data.settings["label_noise"]:
+            return
+        model, sizes = self.config["settings"][setting]["model"], self.config["ensembles"][ensemble]["sizes"]
+        members = models[: max(sizes)]
+        self._job(
+            "mislabel_baseline",
+            f"evaluation/{setting}/{ensemble}/mislabel_baseline",
+            {"setting": setting, "ensemble": ensemble, "model": model, "sizes": sizes}
+            | {"members": [Path(member.stem).name for member in members]}
+            | {"epochs": [*self.config["settings"][setting]["checkpoints"], "last"]}
+            | self.config["evaluation"],
+            {"table": "csv"},
+            {"models": [Source(member, "model") for member in members], "data": [Source(data, "data")]},
+            [("models", model["kind"])],
+        )
+
+    def _summary(self, name: str, measured: list[Job]) -> Job:
+        """One of the tables of a study."""
+        inputs = {"tables": [Source(job, "table") for job in measured]}
+        return self._job("summarise", f"evaluation/{self._study}{name}", {}, {"summary": "csv"}, inputs)
 
     def _examples(self, setting: str, evaluated: list[Job]) -> Job:
         """The training examples that the best scores of a setting name, for the first test examples."""
@@ -272,13 +314,17 @@ class Plan:
             {"tables": [Source(job, "table") for job in evaluated], "scores": scores, "data": [Source(data, "data")]},
         )
 
-    def _figures(self, summary: Job, extremes: list[Job]):
+    def _figures(self, summary: Job, extremes: list[Job], mislabel: Job | None):
         tables = {
             "summary": [Source(summary, "summary")],
             "examples": [Source(job, "examples") for job in extremes],
         }
+        if mislabel:
+            tables["mislabel"] = [Source(mislabel, "summary")]
         for figure in self.config["run"].get("figures", list(self.registry.kinds("figures"))):
             needs = self.registry.arguments("figures", figure, "draw")
+            if "mislabel" in needs and not mislabel:
+                continue  # no setting of the run has label noise, and no list asks for the figure: `config` refuses it
             self._job(
                 "draw",
                 f"figures/{self._study}{figure}",
@@ -325,9 +371,9 @@ class Grid:
         """Every costly point."""
         return _product({name: values for name, values in self.prepare.items() if name not in self.score})
 
-    def cheap(self) -> list[dict]:
-        """Every cheap point."""
-        return _product(self.score)
+    def cheap(self, names: Container[str] | None = None) -> list[dict]:
+        """Every cheap point; of some hyperparameters alone where these are named."""
+        return _product({name: values for name, values in self.score.items() if names is None or name in names})
 
 
 def _product(grid: dict[str, list]) -> list[dict]:

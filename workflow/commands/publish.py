@@ -1,4 +1,4 @@
-"""Copy a study's summary and figures to docs/results/<study>/, with what they were made by."""
+"""Copy a study's tables and figures to docs/results/<study>/, with what they were made by."""
 
 import datetime
 import os
@@ -26,7 +26,8 @@ def main(study: str):
     target = Path("docs/results", study)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    shutil.copy(Path("results/evaluation", study, "summary.csv"), target)
+    for table in (job for job in plan.jobs.values() if job.rule == "summarise"):
+        shutil.copy(table.path("summary"), target)
     for figure in plan.room("figures"):
         shutil.copy(figure.path("png"), target)
     (target / "made_by.txt").write_text(made_by(study, plan))

@@ -9,8 +9,9 @@ from attriflow.job import Job, run
 
 def main(job: Job):
     tables = {}
-    if "summary" in job.spec["inputs"]:
-        tables["summary"] = pd.read_csv(job.input("summary"))
+    for name in ("summary", "mislabel"):
+        if name in job.spec["inputs"]:
+            tables[name] = pd.read_csv(job.input(name))
     if "examples" in job.spec["inputs"]:
         tables["examples"] = [load_arrays(path) for path in job.inputs("examples")]
     figure = job.registry.load("figures", job.settings["figure"]).draw(**tables)

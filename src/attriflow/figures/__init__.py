@@ -2,8 +2,8 @@
 
 A kind is a file with
     draw(summary) or draw(examples) or draw(summary, examples) -> Figure
-whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `examples`, one mapping of
-arrays a setting (`attriflow.extremes`).
+whose arguments name the tables that it reads: `summary` and, where a setting has label noise, `mislabel`, the study's
+tidy tables (pandas), `examples`, one mapping of arrays a setting (`attriflow.extremes`).
 """
 
 from pathlib import Path
