@@ -90,7 +90,7 @@ def test_editing_comments_docstrings_and_layout_runs_nothing(project):
 
 
 def test_editing_what_estimates_memory_runs_nothing(project):
-    project.edit("src/attriflow/memory.py", "return 24 *", "return 25 *")
+    project.edit("src/attriflow/memory.py", "24 * self.factors", "25 * self.factors")
     project.edit("src/attriflow/resources.py", "_TORCH = 400", "_TORCH = 500")
     assert project.planned() == set()
 

@@ -202,9 +202,23 @@ def _kind_errors(where, registry, room, kind, functions, given, listed):
         if len(values) != len({repr(value) for value in values}):
             yield f"{where}.{key}: the same value twice in {values}"
         for index, value in enumerate(values):
-            if problem := hyperparameters.problem(value, hyperparameter.annotation):
-                place = path(key, index) if values is given[key] else key
+            place = path(key, index) if values is given[key] else key
+            if key == "damping" and listed and value in hyperparameters.RULES:
+                yield from _rule_errors(f"{where}.{place}", registry, kind, value)
+            elif problem := hyperparameters.problem(value, hyperparameter.annotation):
                 yield f"{where}.{place}: {problem}"
+
+
+def _rule_errors(where: str, registry: Registry, kind: str, rule: str):
+    """A rule chooses what `score` takes, from a spectrum."""
+    able = [
+        name
+        for name in registry.kinds("scores")
+        if "spectrum" in registry.functions("scores", name)
+        and "damping" in registry.hyperparameters("scores", name, "score")
+    ]
+    if kind not in able:
+        yield f"{where}: {kind} has no spectrum from which '{rule}' could choose a damping; these have: {able}"
 
 
 # --- agreement between entries -------------------------------------------------------------------------------

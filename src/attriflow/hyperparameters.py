@@ -19,6 +19,9 @@ Target = str
 
 TARGETS = ("loss", "margin", "last_token_loss")
 
+# words that stand for a damping in a grid: rules that choose it from the spectrum (attriflow.selection)
+RULES = ("select", "select_0", "mean_eigenvalue", "mean_mode", "effective_dimension")
+
 
 def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

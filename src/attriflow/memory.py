@@ -17,6 +17,8 @@ from attriflow.gradients import inputs, per_example
 from attriflow.models import Trained
 from attriflow.registry import Registry
 
+_BATCH = 500  # examples that pass through a model at once, of `per_example`
+
 
 @dataclass(frozen=True)
 class Size:
@@ -47,8 +49,8 @@ class Size:
 
     @property
     def gradients(self) -> int:
-        """Bytes of all factored gradients in float64, with the copies that making them takes."""
-        return 24 * self.factors * (self.n + self.m)
+        """Bytes of all factored gradients in float64, with the copies and the passes that making them takes."""
+        return 24 * self.factors * (self.n + self.m) + 24 * self.activations * min(_BATCH, self.n)
 
     def products(self, vectors: int, examples: int) -> int:
         """Bytes that `curvature.products` takes beside so many vectors: for all pairs at once, or its largest block."""

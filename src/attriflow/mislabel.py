@@ -5,8 +5,6 @@ by self-influence: large for an example that the rest does not predict. The trai
 beat. The area under the ROC curve is the chance that a flipped example has the larger number, ties counted half.
 """
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
@@ -42,11 +40,14 @@ def resampled(wrong: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def detection(suspicion: np.ndarray, wrong: np.ndarray, drawn: np.ndarray, confidence: float) -> dict[str, float]:
-    """The AUC of numbers (n,) that are high for flipped examples; low and high, the ends of its bootstrap interval."""
+    """The AUC of numbers (n,) that are high for flipped examples; low and high, the ends of its bootstrap interval; and
+    how many of how many labels are flipped."""
+    suspicion = np.asarray(suspicion, np.float64)
     expect_shape("suspicions", suspicion, wrong.shape, "training examples")
     expect_finite("suspicions", suspicion)
     low, high = np.quantile(_aucs(suspicion, wrong, drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return {"auc": float(roc_auc_score(wrong, suspicion)), "low": float(low), "high": float(high)}
+    found = {"auc": float(roc_auc_score(wrong, suspicion)), "low": float(low), "high": float(high)}
+    return found | {"flipped": int(wrong.sum()), "n": len(wrong), "confidence": confidence}
 
 
 def _aucs(suspicion: np.ndarray, wrong: np.ndarray, drawn: np.ndarray) -> np.ndarray:
@@ -57,17 +58,6 @@ def _aucs(suspicion: np.ndarray, wrong: np.ndarray, drawn: np.ndarray) -> np.nda
     first, last = (np.searchsorted(others, suspicion[wrong], side) for side in ("left", "right"))
     wins = ((below[:, first] + below[:, last]) / 2 * drawn[:, wrong]).sum(1, dtype=np.float64)
     return wins / (wrong.sum() * (~wrong).sum())
-
-
-def by_size(
-    suspicions: Iterable[np.ndarray], sizes: list[int], wrong: np.ndarray, drawn: np.ndarray, confidence: float
-) -> Iterator[dict]:
-    """A row for each of `sizes`; suspicions (n,): those of the first member, the first two, ..."""
-    for size, suspicion in enumerate(suspicions, 1):
-        if size in sizes:
-            found = detection(np.asarray(suspicion, np.float64), wrong, drawn, confidence)
-            counts = {"flipped": int(wrong.sum()), "n": len(wrong), "confidence": confidence}
-            yield {"ensemble_size": size} | found | counts
 
 
 def losses(member: Trained, split: Split, epoch: int | str) -> np.ndarray:

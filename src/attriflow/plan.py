@@ -17,7 +17,7 @@ from attriflow.config import chosen_ensembles, chosen_settings
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member
 from attriflow.fingerprint import fingerprint
-from attriflow.hyperparameters import point_name
+from attriflow.hyperparameters import RULES, point_name
 from attriflow.registry import Registry
 
 
@@ -231,14 +231,32 @@ class Plan:
                     [("scores", entry["kind"]), ("models", training["model"]["kind"])],
                 )
                 prepared.append(Source(job, "prepared"))
+            cheap = grid.cheap()
+            inputs = {"ensemble": [Source(ensembled, "ensemble")], "prepared": prepared}
+            if any(point.get("damping") in RULES for point in cheap):
+                selected = self._selection(common | {"costly": costly, "sizes": sizes}, stem, cheap, prepared)
+                inputs["selection"] = [Source(selected, "selection")]
             yield self._job(
                 "score",
                 stem,
-                common | {"costly": costly, "cheap": grid.cheap(), "sizes": sizes},
+                common | {"costly": costly, "cheap": cheap, "sizes": sizes},
                 {"scores": "npz"},
-                {"ensemble": [Source(ensembled, "ensemble")], "prepared": prepared},
+                inputs,
                 [("scores", entry["kind"])],
             )
+
+    def _selection(self, common: dict, stem: str, cheap: list[dict], prepared: list[Source]) -> Job:
+        """The dampings that rules choose for one costly point, at each cheap one that has a spectrum of its own."""
+        takes = self.registry.hyperparameters("scores", common["kind"], "spectrum")
+        points = [{name: point[name] for name in takes} for point in cheap if point["damping"] in RULES]
+        return self._job(
+            "choose",
+            f"{stem}/selection",
+            common | {"points": [point for place, point in enumerate(points) if point not in points[:place]]},
+            {"selection": "json", "curve": "csv"},
+            {"prepared": prepared},
+            [("scores", common["kind"])],
+        )
 
     def _evaluation(self, scores: Job, ensembled: Job, truths: list[Job]) -> Job:
         metrics = {
@@ -264,18 +282,16 @@ class Plan:
     def _mislabel(self, scores: Job, grid: "Grid", data: Job):
         """Flipped labels, where there are any, by self-influence, from the arrays that the scores are made from."""
         kind = scores.settings["kind"]
-        if not data.settings["label_noise"] or not self.registry.has("scores", kind, "self_influence"):
+        if not data.settings["label_noise"] or "self_influence" not in self.registry.functions("scores", kind):
             return
         points = grid.cheap(self.registry.hyperparameters("scores", kind, "self_influence"))
-        points = [point for point in points if not isinstance(point.get("damping"), str)]  # a word is no damping yet
-        if not points:
-            return
+        inputs = {name: scores.inputs[name] for name in ("prepared", "selection") if name in scores.inputs}
         self._job(
             "mislabel",
             f"{scores.stem.replace('scores/', 'evaluation/', 1)}/mislabel",
             scores.settings | {"cheap": points} | self.config["evaluation"],
             {"table": "csv"},
-            {"prepared": scores.inputs["prepared"], "data": [Source(data, "data")]},
+            inputs | {"data": [Source(data, "data")]},
             [("scores", kind)],
         )
 

@@ -58,9 +58,9 @@ class Registry:
             raise ValueError(f"{self.path(room, kind).name} of {room} has no function '{function}'")
         return functions[function]
 
-    def has(self, room: str, kind: str, function: str) -> bool:
-        """Whether a kind has a function that its room leaves optional."""
-        return function in _signatures(self.path(room, kind))
+    def functions(self, room: str, kind: str) -> set[str]:
+        """The names of a kind's functions."""
+        return set(_signatures(self.path(room, kind)))
 
     def arguments(self, room: str, kind: str, function: str) -> list[str]:
         """The positional arguments of one function of a kind."""

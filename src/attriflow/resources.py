@@ -1,7 +1,7 @@
 """Resources: the memory that a job takes at most, from its plan and the files that it reads. No job runs this code.
 
 What `prepare` takes its method says (`attriflow.memory`); what the others take follows from the sizes of their inputs,
-with factors that bound what was measured on digits. Torch is imported when a model is measured, not before.
+with factors that bound what was measured on digits and MNIST. Torch is imported when a model is measured, not before.
 """
 
 import errno
@@ -13,8 +13,8 @@ from attriflow.plan import Job
 from attriflow.registry import Registry
 
 _MB = 10**6
-_PLAIN = 200 * _MB  # Python with numpy and pandas; 122 measured
-_TORCH = 400 * _MB  # the same with torch; 255 measured, 310 once its libraries for matrices are in use
+_PLAIN = 200 * _MB  # Python with numpy and pandas, 81 measured, and on a cluster Snakemake beside it, 117
+_TORCH = 400 * _MB  # the same with torch: 255 measured, 310 once its libraries for matrices are in use
 _UNSAID = 4000 * _MB  # what a method may take that does not say
 _OUTPUTS = 3  # of a ground truth, at most, whose resampled ranks are held at once
 _CHUNK = 512  # test examples' worth of temporary arrays beside these
@@ -43,6 +43,10 @@ def _prepare(job: Job, registry: Registry) -> int:
 def _score(job: Job, _registry: Registry) -> int:
     n, m = _examples(job.inputs["prepared"][0].job)
     return _TORCH + 4 * _bytes(job, "prepared") + 48 * n * m  # six arrays of scores in float64
+
+
+def _choose(job: Job, _registry: Registry) -> int:
+    return _TORCH + 6 * _bytes(job, "prepared")  # spectra of all members in float64
 
 
 def _train(job: Job, registry: Registry) -> int:
@@ -98,6 +102,7 @@ def _extremes(job: Job, _registry: Registry) -> int:
 
 _RULES = {
     "prepare": _prepare,
+    "choose": _choose,
     "score": _score,
     "train": _train,
     "retrain": _retrain,

@@ -242,7 +242,7 @@ def effective_dimension(spectra: Sequence[Spectrum], damping: float) -> float:
     return float(np.mean([each.counts @ (each.values / (each.values + damping)) for each in spectra]))
 
 
-def dimension_damping(spectra: Sequence[Spectrum], *, proj_dim: int, multiple: float) -> float:
+def dimension_damping(spectra: Sequence[Spectrum], *, proj_dim: float, multiple: float) -> float:
     r"""The smallest damping with $proj\_dim \ge multiple \cdot d_\lambda$; 0 where that holds without damping.
 
     A rule of arXiv:2602.10449 (its code, Projection-IF), which reached 95% of the best LDS on MNIST and CIFAR-2 with
@@ -261,3 +261,47 @@ def dimension_damping(spectra: Sequence[Spectrum], *, proj_dim: int, multiple: f
     high = max(each.counts @ each.values for each in spectra) / target * 2
     excess = lambda power: effective_dimension(spectra, np.exp(power)) - target  # noqa: E731
     return float(np.exp(scipy.optimize.brentq(excess, np.log(low), np.log(high), xtol=1e-12)))
+
+
+# --- all of them ---------------------------------------------------------------------------------------------
+
+# ASSUME: as a chooser of dampings the rule of an effective dimension takes a tenth of the modes of the curvature.
+_MULTIPLE = 10
+
+
+def by_every_rule(spectra: Sequence[Spectrum], found: Curve) -> dict[str, dict]:
+    """Rule (`hyperparameters.RULES`) -> the damping that it chooses, and what there is to say about that.
+
+    damping is None where the rule chooses none. Of the indicators also crossings, warning, and `at`, what other
+    thresholds would have chosen.
+    """
+    rank = float(np.mean([each.rank for each in spectra]))
+    return {
+        "select": _described(found, 1),
+        "select_0": _described(found, 0),
+        "mean_eigenvalue": {"damping": mean_eigenvalue(spectra, over="parameters")},
+        "mean_mode": {"damping": mean_eigenvalue(spectra, over="modes")},
+        "effective_dimension": {"damping": dimension_damping(spectra, proj_dim=rank, multiple=_MULTIPLE)},
+    }
+
+
+def _described(found: Curve, indicator: Literal[0, 1]) -> dict:
+    chosen = choose(found, indicator=indicator)
+    others = {str(each): choose(found, threshold=each, indicator=indicator).value for each in (0.4, 0.6)}
+    return {
+        "damping": chosen.value,
+        "crossings": chosen.crossings,
+        "warning": chosen.warning,
+        "skipped": found.skipped,
+        "at": others,
+    }
+
+
+def rows(found: Curve) -> list[dict]:
+    """A curve as rows of a table: damping, both mean indicators and their standard errors over test examples."""
+    return [
+        {"damping": damping}
+        | {f"xi_{k}": found.means[k, place] for k in (0, 1)}
+        | {f"xi_{k}_error": found.errors[k, place] for k in (0, 1)}
+        for place, damping in enumerate(found.dampings)
+    ]

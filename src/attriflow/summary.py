@@ -6,6 +6,7 @@
 import pandas as pd
 
 _NAMES = ["setting", "ensemble", "ensemble_size", "method"]
+_CHOSEN = ["damping_rule"]  # how the damping of the row was chosen, empty for one of the grid
 _MEASURED = ["truth", "metric", "output", "value", "auc", "low", "high", "ceiling", "seconds", "peak_mib"]
 _COUNTS = ["rows", "test_examples", "flipped", "n", "confidence"]
 _POINT = ["point"]  # says what the hyperparameters say
@@ -13,17 +14,23 @@ _POINT = ["point"]  # says what the hyperparameters say
 
 def hyperparameters(table: pd.DataFrame) -> list[str]:
     """The columns that are hyperparameters."""
-    return [name for name in table.columns if name not in _NAMES + _MEASURED + _COUNTS + _POINT]
+    return [name for name in table.columns if name not in _NAMES + _CHOSEN + _MEASURED + _COUNTS + _POINT]
 
 
 def arranged(table: pd.DataFrame) -> pd.DataFrame:
     """The columns in their order: names, hyperparameters, measurements, counts."""
-    return table[[*_NAMES, *hyperparameters(table), *(name for name in _MEASURED + _COUNTS if name in table)]]
+    measured = [name for name in _MEASURED + _COUNTS if name in table]
+    return table[[*_NAMES, *hyperparameters(table), *_CHOSEN, *measured]]
 
 
 def lds_of_loss(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the field's usual measure: the linear datamodelling score of the test loss."""
     return table[(table.metric == "lds") & (table.output == "loss")]
+
+
+def gridded(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose damping is one of the grid, or that have none."""
+    return table[table.damping_rule.isna() | (table.damping_rule == "")]
 
 
 def best(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -24,6 +24,26 @@ rule prepare:
         'python "$SCRIPTS/prepare.py" {input.spec:q} --threads {threads}'
 
 
+rule choose:
+    """Choose dampings without retraining, by every rule, for one costly point at every ensemble size."""
+    input:
+        unpack(needs("scores/{setting}/{ensemble}/{method}/{point}/selection")),
+    output:
+        selection="results/scores/{setting}/{ensemble}/{method}/{point}/selection.json",
+        curve="results/scores/{setting}/{ensemble}/{method}/{point}/selection.csv",
+        made="results/scores/{setting}/{ensemble}/{method}/{point}/selection.made.json",
+    log:
+        "logs/scores/{setting}/{ensemble}/{method}/{point}/selection.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("scores/{setting}/{ensemble}/{method}/{point}/selection"),
+        runtime=60,
+    shell:
+        'python "$SCRIPTS/choose.py" {input.spec:q} --threads {threads}'
+
+
 rule score:
     """Score one ensemble, at every size, at every cheap point of one costly point."""
     input:

@@ -9,19 +9,20 @@ from attriflow.hyperparameters import point_name
 from attriflow.io import load_arrays, load_json, save_table
 from attriflow.job import Job, run
 from attriflow.runs import Run
+from attriflow.scoring import resolved
 
 
 def main(job: Job):
     settings = job.settings
     scores = load_arrays(job.input("scores"))
-    costs = scores.pop("costs")
+    costs, dampings = scores.pop("costs"), scores.pop("dampings")
     members = [Run.from_dict(each["run"]) for each in load_json(job.input("ensemble"))["members"]]
     points = {
         point_name({"size": size} | point): {"ensemble_size": size, **settings["costly"], **point}
         for point in settings["cheap"]
         for size in settings["sizes"]
     }
-    seconds = dict(zip(scores, costs, strict=True))
+    made = {name: (*cost, damping) for name, cost, damping in zip(scores, costs, dampings, strict=True)}
     options = {key: settings[key] for key in ("resamples", "confidence")}
     rows = []
     for truth, path in zip(settings["truths"], job.inputs("truths"), strict=True):
@@ -34,9 +35,11 @@ def main(job: Job):
             evaluate = job.registry.load("evaluation", metric).evaluate
             for row in evaluate(scores.items(), measured, seed=job.seed, **options):
                 point = row["point"]
-                described = {key: settings[key] for key in ("setting", "ensemble", "method")} | points[point]
+                seconds, peak, damping = made[point]
+                described = {key: settings[key] for key in ("setting", "ensemble", "method")}
+                described |= resolved(points[point], damping)
                 described |= {"truth": truth["truth"], "metric": metric, "confidence": settings["confidence"]} | row
-                rows.append(described | {"seconds": seconds[point][0], "peak_mib": seconds[point][1]})
+                rows.append(described | {"seconds": seconds, "peak_mib": peak})
     save_table(job.outputs["table"], pd.DataFrame(rows))
 
 

@@ -2,26 +2,28 @@
 
 import pandas as pd
 
-from attriflow import mislabel
+from attriflow import mislabel, prepared
 from attriflow.data import load_split
-from attriflow.io import load_arrays, save_table
+from attriflow.io import load_json, save_table
 from attriflow.job import Job, run
-from attriflow.prepared import members
+from attriflow.scoring import resolved, scored
 
 
 def main(job: Job):
-    settings = job.settings
+    settings, blocks = job.settings, job.inputs("prepared")
     wrong = mislabel.flipped(load_split(job.input("data")))
     drawn = mislabel.resampled(wrong, settings["resamples"], job.seed)
-    blocks = [load_arrays(path) for path in job.inputs("prepared")]
+    selection = load_json(job.input("selection")) if "selection" in job.spec["inputs"] else {}
     self_influence = job.registry.load("scores", settings["kind"]).self_influence
     named = {key: settings[key] for key in ("setting", "ensemble", "method")}
     progress = job.progress(len(settings["cheap"]), "point")
     rows = []
     for point in settings["cheap"]:
-        suspicions = self_influence(members(blocks), **point)
-        for row in mislabel.by_size(suspicions, settings["sizes"], wrong, drawn, settings["confidence"]):
-            rows.append(named | settings["costly"] | point | row)
+        for size, suspicion, damping in scored(
+            self_influence, lambda count: prepared.members(blocks, count), point, settings["sizes"], selection
+        ):
+            described = named | {"ensemble_size": size} | settings["costly"] | resolved(point, damping)
+            rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))
         progress()
     save_table(job.outputs["table"], pd.DataFrame(rows))
 

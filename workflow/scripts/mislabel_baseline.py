@@ -17,12 +17,14 @@ def main(job: Job):
     build = builder(job.registry, settings["model"], split.shape, split.classes)
     pairs = zip(job.inputs("models"), settings["members"], strict=True)
     members = [load_trained(path, name, job.seed, build) for path, name in pairs]
-    named = {"setting": settings["setting"], "ensemble": settings["ensemble"], "method": "loss"}
+    named = {"setting": settings["setting"], "ensemble": settings["ensemble"], "method": "loss", "damping_rule": ""}
     rows = []
     for epoch in settings["epochs"]:
         suspicions = running_mean(mislabel.losses(member, split, epoch) for member in members)
-        for row in mislabel.by_size(suspicions, settings["sizes"], wrong, drawn, settings["confidence"]):
-            rows.append(named | {"epoch": epoch} | row)
+        for size, suspicion in enumerate(suspicions, 1):
+            if size in settings["sizes"]:
+                described = named | {"ensemble_size": size, "epoch": epoch}
+                rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))
     save_table(job.outputs["table"], pd.DataFrame(rows))
 
 

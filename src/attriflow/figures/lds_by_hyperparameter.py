@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
-from attriflow.summary import best, hyperparameters, lds_of_loss
+from attriflow.summary import best, gridded, hyperparameters, lds_of_loss
 
 FEW = 4  # up to so many values stand side by side under their names; more lie on an axis
 
@@ -16,7 +16,7 @@ def draw(summary: pd.DataFrame) -> Figure:
 
     Every other hyperparameter stands at its best value; lines are ensemble sizes.
     """
-    table = lds_of_loss(summary)
+    table = gridded(lds_of_loss(summary))
     settings = list(table.setting.unique())
     swept = [
         (method, name)

@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
-from attriflow.summary import best
+from attriflow.summary import best, gridded
 
 BASELINE = "loss"
 
 
 def draw(mislabel: pd.DataFrame) -> Figure:
     """AUC against the damping, methods without one beside; a row an ensemble and its size, a column a setting."""
-    table = mislabel.rename(columns={"auc": "value"})
+    table = gridded(mislabel).rename(columns={"auc": "value"})
     table = table if "damping" in table else table.assign(damping=np.nan)
     settings = list(table.setting.unique())
     sizes = list(table.groupby(["ensemble", "ensemble_size"], sort=True).groups)

@@ -46,7 +46,7 @@ def prepare(member: Trained, split: Split, *, epoch: Epoch = "last") -> dict[str
 
 def memory(size: Size) -> int:
     """Bytes that `prepare` takes at work."""
-    return 8 * size.factors * size.m + size.n
+    return 8 * (size.factors + size.activations) * size.m + size.n
 
 
 def score(members: Iterable[dict[str, np.ndarray]], *, penalty: Fraction = 0.1) -> Iterator[Later]:

@@ -87,7 +87,7 @@ def _fit(features: Tensor, wanted: Tensor, l2: float) -> Tensor:
 
 def memory(size: Size) -> int:
     """Bytes that `prepare` takes at work."""
-    return size.gradients + 24 * size.n * size.m
+    return size.gradients + 24 * size.n * size.m + 8 * size.activations * size.n  # the last: logits of all examples
 
 
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:

@@ -62,7 +62,7 @@ def prepare(
 def memory(size: Size, *, proj_dim: int) -> int:
     """Bytes that `prepare` takes at work."""
     held = 4 * (size.n + size.m + 2 * _ROWS) * proj_dim + 16 * proj_dim**2
-    return 2 * size.gradients + held + 2**28
+    return 2 * size.gradients + held + 2**28 + 8 * size.activations * size.n  # the last: logits of all examples
 
 
 def score(
