@@ -81,21 +81,26 @@ def selecting(tmp_path_factory) -> Project:
     return project
 
 
-def test_selected_dampings_stand_in_the_summary(selecting):
+def test_chosen_dampings_stand_in_the_summary(selecting):
     table = pd.read_csv(selecting.folder / "results/evaluation/summary.csv")
-    rows = table[table.damping_rule == "select"]
-    assert set(rows.method) == {"influence", "trak"}
-    for method, point in (("influence", ""), ("trak", ",proj_dim=8")):
+    for method, rule, point in (("influence", "select", ""), ("trak", "mean_mode", ",proj_dim=8")):
         (path,) = (selecting.folder / f"results/scores/digits_mlp/independent/{method}").glob("*/selection.json")
-        value = json.loads(path.read_text())["chosen"][f"ensemble_size=2{point}"]["select"]["damping"]
-        some = rows[(rows.method == method) & (rows.ensemble_size == 2)]
-        some = some[some.proj_dim == 8] if method == "trak" else some
-        np.testing.assert_allclose(some.damping.unique(), [value], rtol=1e-5)
+        value = json.loads(path.read_text())["chosen"][f"ensemble_size=2{point}"][rule]["damping"]
+        rows = table[(table.method == method) & (table.damping_rule == rule) & (table.ensemble_size == 2)]
+        rows = rows[rows.proj_dim == 8] if method == "trak" else rows
+        np.testing.assert_allclose(rows.damping.unique(), [value], rtol=1e-5)
+
+
+def test_a_curve_that_chooses_nothing_is_said_and_leaves_no_row(selecting):
+    (log,) = (selecting.folder / "logs/scores/digits_mlp/independent/trak").glob("*/selection.log")
+    assert "ensemble_size=2,proj_dim=8: the mean indicator" in log.read_text()
+    table = pd.read_csv(selecting.folder / "results/evaluation/summary.csv")
+    assert table[(table.method == "trak") & (table.damping_rule == "select")].empty
 
 
 def test_one_more_damping_reruns_scores_and_not_the_choice(selecting, tmp_path):
     project = selecting.copy(tmp_path / "project")
     project.edit("config.yaml", "damping: [0.01, 0.1, select]", "damping: [0.01, 0.1, 1.0, select]")
     planned = project.planned("evaluation")
-    assert not any(stem.endswith("/selection") or stem.endswith("/0") for stem in planned)
+    assert not any(stem.endswith(("/selection", "/0")) for stem in planned)
     assert any(stem.startswith("scores/digits_mlp/independent/influence/") for stem in planned)

@@ -115,7 +115,7 @@ def curve(spectra: Sequence[Spectrum], dampings: np.ndarray | None = None) -> Cu
         by_member.append(found.mean(-1))
     count = np.count_nonzero(seen)
     errors = total.std(-1, ddof=1) / np.sqrt(count) if count > 1 else np.full(total.shape[:2], np.nan)
-    return Curve(dampings, np.mean(by_member, 0), errors, np.stack(by_member), len(seen) - count)
+    return Curve(dampings, np.mean(by_member, 0), errors, np.stack(by_member), int(len(seen) - count))
 
 
 def choose(curve: Curve, *, threshold: float = THRESHOLD, indicator: Literal[0, 1] = INDICATOR) -> Selection:

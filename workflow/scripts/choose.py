@@ -1,5 +1,7 @@
 """Choose dampings without retraining, by every rule, for one costly point at every ensemble size."""
 
+import sys
+
 import pandas as pd
 
 from attriflow import prepared, selection
@@ -21,7 +23,10 @@ def main(job: Job):
         for size in settings["sizes"]:
             described = {"ensemble_size": size, **point}
             found = selection.curve(spectra[:size])
-            chosen[point_name(described)] = selection.by_every_rule(spectra[:size], found)
+            name = point_name(described)
+            chosen[name] = selection.by_every_rule(spectra[:size], found)
+            if warning := chosen[name]["select"]["warning"]:
+                print(f"[{job.spec['job']}] {name}: {warning}; no scores for 'select'", file=sys.stderr)
             rows += [described | row for row in selection.rows(found)]
     save_json(job.outputs["selection"], {"takes": list(settings["points"][0]), "chosen": chosen})
     save_table(job.outputs["curve"], pd.DataFrame(rows))
