@@ -174,6 +174,13 @@ def test_only_hyperparameters_that_self_influence_takes_vary():
     assert points == {"influence": [{"damping": 0.01}, {"damping": 0.1}], "tracin": [{"checkpoints": "all"}]}
 
 
+def test_the_baseline_has_every_ensemble_size_that_a_method_has():
+    ensembles = {"independent": {"count": 4, "sizes": [4]}}
+    methods = {"grad_dot": None, "influence": {"damping": 1, "only": {"members": 3}}}
+    config = changed(NOISY, ensembles=ensembles, methods=methods)
+    assert study.plan(ROOT, config).jobs[f"{PLACE}/mislabel_baseline"].settings["sizes"] == [3, 4]
+
+
 def test_a_figure_without_its_table_is_refused():
     with pytest.raises(ConfigError, match=r"run.figures: 'mislabel' needs a setting whose data set has label_noise"):
         study.plan(ROOT, yaml.safe_load(TINY) | {"run": {"figures": ["mislabel"]}})

@@ -132,13 +132,15 @@ class Plan:
             members = self._members(ensemble)
             models = [self._model(setting, member, data) for member in members]
             ensembled = self._ensemble(setting, ensemble, members, models)
-            self._mislabel_baseline(setting, ensemble, models, data)
+            sizes = set(self.config["ensembles"][ensemble]["sizes"])
             for method in self._chosen("methods"):
                 entry = self.config["methods"][method]
                 if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
                     for scores in self._scores(setting, ensemble, method, models, ensembled, data):
                         evaluated.append(self._evaluation(scores, ensembled, truths))
                         self._mislabel(scores, Grid.of(self.registry, entry), data)
+                        sizes |= set(scores.settings["sizes"])
+            self._mislabel_baseline(setting, ensemble, sorted(sizes), models, data)
         return evaluated
 
     def _data(self, name: str) -> Job:
@@ -295,12 +297,11 @@ class Plan:
             [("scores", kind)],
         )
 
-    def _mislabel_baseline(self, setting: str, ensemble: str, models: list[Job], data: Job):
+    def _mislabel_baseline(self, setting: str, ensemble: str, sizes: list[int], models: list[Job], data: Job):
         """Flipped labels, where there are any, by the training loss of the members."""
         if not data.settings["label_noise"]:
             return
-        model, sizes = self.config["settings"][setting]["model"], self.config["ensembles"][ensemble]["sizes"]
-        members = models[: max(sizes)]
+        model, members = self.config["settings"][setting]["model"], models[: max(sizes)]
         self._job(
             "mislabel_baseline",
             f"evaluation/{setting}/{ensemble}/mislabel_baseline",
