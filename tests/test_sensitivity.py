@@ -266,7 +266,10 @@ def test_figures_without_data_are_left_out_and_refused_where_they_are_asked_for(
 def test_a_figure_that_has_nothing_to_show_is_refused(project):
     project.edit("config.yaml", "evaluation:", "run: {figures: [transfer]}\nevaluation:")
     failed = project.snakemake("--dry-run", check=False)
-    assert "run.figures: 'transfer' has nothing to show; it takes two settings in which a method" in failed.stdout + failed.stderr
+    assert (
+        "run.figures: 'transfer' has nothing to show; it takes two settings in which a method"
+        in failed.stdout + failed.stderr
+    )
     project.edit("config.yaml", "figures: [transfer]", "figures: [heatmaps], methods: [grad_dot]")
     failed = project.snakemake("--dry-run", check=False)
     assert "it takes a method with several values of both of a pair" in failed.stdout + failed.stderr

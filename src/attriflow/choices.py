@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from attriflow.summary import gridded, hyperparameters, lds_of_loss
+from attriflow.summary import gridded, hyperparameters, lds_of_loss, written
 
 _NAMES = ["setting", "ensemble", "ensemble_size", "method"]
 
@@ -47,16 +47,7 @@ def said(names: dict, content: dict) -> list[dict]:
 def _text(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Keys as text, so that 5, 5.0 and '5' are one value; empty where there is none."""
     table = table.reindex(columns=[*table.columns, *(key for key in keys if key not in table.columns)])
-    return table.assign(**{key: table[key].map(_written) for key in keys})
-
-
-def _written(value: object) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    try:
-        return str(value) if isinstance(value, bool | np.bool_) else f"{float(value):g}"
-    except (TypeError, ValueError):
-        return str(value)
+    return table.assign(**{key: table[key].map(written) for key in keys})
 
 
 def _matching(rows: pd.DataFrame, keys: list[str], point: tuple) -> pd.DataFrame:
