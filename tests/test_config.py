@@ -46,7 +46,7 @@ WRONG = {
     "unknown dataset": ((*SETTING, "dataset", "mnist"), "settings.digits_mlp.dataset: unknown 'mnist'; known: ['digits']"),
     "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['cnn', 'logistic', 'mlp', 'transformer']"),
     "unknown choice": (("run", "methods", ["lissa"]), "run.methods: unknown 'lissa'; known: ['grad_dot', 'influence', 'trak']"),
-    "unknown figure": (("run", "figures", ["pie"]), "run.figures: unknown 'pie'; known: ['examples'"),
+    "unknown figure": (("run", "figures", ["pie"]), "run.figures: unknown 'pie'; known: ['damping_selection'"),
     "unknown key": ((*SETTING, "recipe", "epoch", 3), "settings.digits_mlp.recipe: unknown ['epoch']; known: ['batch_size'"),
     "unknown top key": (("ensemble", {}), "config: unknown ['ensemble']; known: ['datasets'"),
     "text for a number": (("methods", "influence", "damping", ["1e-5"]), "methods.influence.damping[0]: must be a number of at least 0, not '1e-5' (text: YAML reads 1e-5 as text, write 1.0e-5)"),
