@@ -266,7 +266,7 @@ def test_figures_of_empty_tables_are_left_out():
     assert {"sensitivity_ranking", "heatmaps"} <= drawn
     assert "transfer" not in drawn
     leave_one_out = plan(ROOT, yaml.safe_load(TINY) | {"run": {"ground_truth": ["leave_one_out"]}})
-    assert not drawn & {"sensitivity_ranking"} & {job.settings["figure"] for job in leave_one_out.room("figures")}
+    assert "sensitivity_ranking" not in {job.settings["figure"] for job in leave_one_out.room("figures")}
 
 
 @pytest.mark.parametrize(
