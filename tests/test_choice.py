@@ -44,7 +44,7 @@ def test_every_rule_chooses_a_damping(prepared):
 def test_scores_at_a_rule_are_scores_at_what_it_chooses(prepared, rule):
     dampings = chosen(prepared)["chosen"]
     point = {"damping": rule, "relatif": "none"}
-    for size, found, damping in scored(influence, first(prepared), point, [1, 2], chosen(prepared)):
+    for size, found, damping in scored(influence.score, first(prepared), point, [1, 2], chosen(prepared)):
         assert damping == dampings[f"ensemble_size={size}"][rule]["damping"]
         expected = list(influence.score(prepared[:size], damping=damping))[-1]
         np.testing.assert_array_equal(found, expected)
@@ -53,7 +53,7 @@ def test_scores_at_a_rule_are_scores_at_what_it_chooses(prepared, rule):
 def test_where_a_rule_chooses_nothing_there_are_no_scores(prepared):
     nothing = chosen(prepared)
     nothing["chosen"]["ensemble_size=1"]["select"]["damping"] = None
-    found = scored(influence, first(prepared), {"damping": "select"}, [1, 2], nothing)
+    found = scored(influence.score, first(prepared), {"damping": "select"}, [1, 2], nothing)
     assert [size for size, _, _ in found] == [2]
 
 

@@ -227,6 +227,7 @@ def _rule_errors(where: str, registry: Registry, kind: str, rule: str):
 def _agreement_errors(config: dict, registry: Registry):
     for name, dataset in config["datasets"].items():
         yield from _size_errors(path("datasets", name), dataset, registry.constants("data", dataset["kind"]))
+        yield from _noise_errors(path("datasets", name), dataset)
     for name, setting in config["settings"].items():
         recipe, last = setting["recipe"], setting["recipe"]["epochs"]
         where = path("settings", name)
@@ -254,6 +255,14 @@ def _size_errors(where: str, dataset: dict, constants: dict):
     for key, constant in (("train", "TRAIN_EXAMPLES"), ("test", "TEST_EXAMPLES")):
         if dataset[key] > constants.get(constant, dataset[key]):
             yield f"{where}.{key}: {dataset[key]} is more than the {constants[constant]} examples there are"
+
+
+def _noise_errors(where: str, dataset: dict):
+    """Label noise that leaves nothing to find, or nothing to tell it from."""
+    noise, n = dataset["label_noise"], dataset["train"]
+    if noise and round(noise["fraction"] * n) in (0, n):
+        flips = f"{noise['fraction']} of {n} training labels is {round(noise['fraction'] * n)}"
+        yield f"{where}.label_noise.fraction: {flips}; at least one must be flipped, and one not"
 
 
 def _index_errors(config: dict):

@@ -7,6 +7,7 @@ value changes the specs of exactly the jobs that depend on it.
 
 import itertools
 import json
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -98,7 +99,14 @@ class Plan:
             rows = self._setting(setting)
             evaluated += rows
             extremes.append(self._examples(setting, rows))
-        self._figures(self._summary(evaluated), self._sensitivity(evaluated), extremes)
+        summary = self._summary("summary", evaluated)
+        detected = [job for job in self.jobs.values() if job.rule in ("mislabel", "mislabel_baseline")]
+        made = {"summary": Source(summary, "summary")}
+        if detected:
+            made["mislabel"] = Source(self._summary("mislabel", detected), "summary")
+        for job in (self._sensitivity(evaluated), self._choices(summary)):
+            made |= {name: Source(job, name) for name in (job.outputs if job else ())}
+        self._figures(made, extremes)
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -130,11 +138,15 @@ class Plan:
             members = self._members(ensemble)
             models = [self._model(setting, member, data) for member in members]
             ensembled = self._ensemble(setting, ensemble, members, models)
+            sizes = set(self.config["ensembles"][ensemble]["sizes"])
             for method in self._chosen("methods"):
                 entry = self.config["methods"][method]
                 if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
                     for scores in self._scores(setting, ensemble, method, models, ensembled, data):
                         evaluated.append(self._evaluation(scores, ensembled, truths))
+                        self._mislabel(scores, Grid.of(self.registry, entry), data)
+                        sizes |= set(scores.settings["sizes"])
+            self._mislabel_baseline(setting, ensemble, sorted(sizes), models, data)
         return evaluated
 
     def _data(self, name: str) -> Job:
@@ -275,9 +287,61 @@ class Plan:
             [("evaluation", metric) for metric in metrics],
         )
 
-    def _summary(self, evaluated: list[Job]) -> Job:
-        inputs = {"tables": [Source(job, "table") for job in evaluated]}
-        return self._job("summarise", f"evaluation/{self._study}summary", {}, {"summary": "csv"}, inputs)
+    def _mislabel(self, scores: Job, grid: "Grid", data: Job):
+        """Flipped labels, where there are any, by self-influence, from the arrays that the scores are made from."""
+        kind = scores.settings["kind"]
+        if not data.settings["label_noise"] or "self_influence" not in self.registry.functions("scores", kind):
+            return
+        points = grid.cheap(self.registry.hyperparameters("scores", kind, "self_influence"))
+        inputs = {name: scores.inputs[name] for name in ("prepared", "selection") if name in scores.inputs}
+        self._job(
+            "mislabel",
+            f"{scores.stem.replace('scores/', 'evaluation/', 1)}/mislabel",
+            scores.settings | {"cheap": points} | self.config["evaluation"],
+            {"table": "csv"},
+            inputs | {"data": [Source(data, "data")]},
+            [("scores", kind)],
+        )
+
+    def _mislabel_baseline(self, setting: str, ensemble: str, sizes: list[int], models: list[Job], data: Job):
+        """Flipped labels, where there are any, by the training loss of the members."""
+        if not data.settings["label_noise"]:
+            return
+        model, members = self.config["settings"][setting]["model"], models[: max(sizes)]
+        self._job(
+            "mislabel_baseline",
+            f"evaluation/{setting}/{ensemble}/mislabel_baseline",
+            {"setting": setting, "ensemble": ensemble, "model": model, "sizes": sizes}
+            | {"members": [Path(member.stem).name for member in members]}
+            | {"epochs": [*self.config["settings"][setting]["checkpoints"], "last"]}
+            | self.config["evaluation"],
+            {"table": "csv"},
+            {"models": [Source(member, "model") for member in members], "data": [Source(data, "data")]},
+            [("models", model["kind"])],
+        )
+
+    def _summary(self, name: str, measured: list[Job]) -> Job:
+        """One of the tables of a study."""
+        inputs = {"tables": [Source(job, "table") for job in measured]}
+        return self._job("summarise", f"evaluation/{self._study}{name}", {}, {"summary": "csv"}, inputs)
+
+    def _choices(self, summary: Job) -> Job | None:
+        """How good chosen dampings are, and the curves that chose them; None where nothing chooses."""
+        choosing = [job for job in self.jobs.values() if job.rule == "choose"]
+        if not choosing:
+            return None
+        copied = ("setting", "ensemble", "method", "costly")
+        return self._job(
+            "compare",
+            f"evaluation/{self._study}selection",
+            {"chosen": [{key: job.settings[key] for key in copied} for job in choosing]},
+            {"selection": "csv", "curves": "curves.csv"},
+            {
+                "summary": [Source(summary, "summary")],
+                "selections": [Source(job, "selection") for job in choosing],
+                "curves": [Source(job, "curve") for job in choosing],
+            },
+        )
 
     def _sensitivity(self, evaluated: list[Job]) -> Job:
         return self._job(
@@ -303,17 +367,14 @@ class Plan:
             {"tables": [Source(job, "table") for job in evaluated], "scores": scores, "data": [Source(data, "data")]},
         )
 
-    def _figures(self, summary: Job, sensitivity: Job, extremes: list[Job]):
+    def _figures(self, made: dict[str, Source], extremes: list[Job]):
         """The figures that are asked for: those that the study has tables for, where none are.
 
         Raises ConfigError for a figure that is asked for and has nothing to show.
         """
-        tables = {
-            "summary": [Source(summary, "summary")],
-            "examples": [Source(job, "examples") for job in extremes],
-        }
-        tables |= {name: [Source(sensitivity, name)] for name in sensitivity.outputs}
-        empty, listed = self._empty(), self.config["run"].get("figures")
+        tables = {name: [source] for name, source in made.items()}
+        tables["examples"] = [Source(job, "examples") for job in extremes]
+        empty, listed = self._empty(made), self.config["run"].get("figures")
         for figure in list(self.registry.kinds("figures")) if listed is None else listed:
             needs = self.registry.arguments("figures", figure, "draw")
             if reasons := [empty[name] for name in needs if name in empty]:
@@ -329,10 +390,14 @@ class Plan:
                 [("figures", figure)],
             )
 
-    def _empty(self) -> dict[str, str]:
-        """The tables of the sensitivity that would have no row, and what would give them some."""
+    def _empty(self, made: dict[str, Source]) -> dict[str, str]:
+        """The tables that would have no row, and what would give them some."""
+        choosing = f"a method with a damping that a rule chooses, {list(RULES)}"
+        reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
+        empty = {name: reason for name, reason in reasons.items() if name not in made}
         if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
-            return dict.fromkeys(("sensitivity", "transfer", "interactions"), "a ground truth of the kind 'subsets'")
+            need = "a ground truth of the kind 'subsets'"
+            return empty | dict.fromkeys(("sensitivity", "transfer", "interactions"), need)
         swept: dict[tuple[str, str], dict[str, set[str]]] = {}  # (ensemble, method) -> setting -> hyperparameters
         for job in self.room("scores"):
             if job.rule == "score":
@@ -340,7 +405,6 @@ class Plan:
                 values = swept.setdefault(tuple(names[:2]), {}).setdefault(names[2], set())
                 values |= _several(self.config["methods"][names[1]], job.settings["sizes"])
         every = [names for settings in swept.values() for names in settings.values()]
-        empty = {}
         if not any(every):
             empty["sensitivity"] = "a method with several values of a hyperparameter"
         if not any(len(settings) > 1 and set.union(*settings.values()) - {SIZE} for settings in swept.values()):
@@ -392,9 +456,9 @@ class Grid:
         """Every costly point."""
         return _product({name: values for name, values in self.prepare.items() if name not in self.score})
 
-    def cheap(self) -> list[dict]:
-        """Every cheap point."""
-        return _product(self.score)
+    def cheap(self, names: Container[str] | None = None) -> list[dict]:
+        """Every cheap point; of some hyperparameters alone where these are named."""
+        return _product({name: values for name, values in self.score.items() if names is None or name in names})
 
 
 def _product(grid: dict[str, list]) -> list[dict]:

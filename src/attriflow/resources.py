@@ -75,12 +75,29 @@ def _evaluate(job: Job, _registry: Registry) -> int:
     return _PLAIN + 2 * _bytes(job, "scores") + 4 * _bytes(job, "truths") + ranks
 
 
+def _mislabel(job: Job, _registry: Registry) -> int:
+    return _TORCH + 4 * _bytes(job, "data") + 4 * _bytes(job, "prepared") + _resamples(job)
+
+
+def _mislabel_baseline(job: Job, registry: Registry) -> int:
+    passes = 16 * _network(job, registry).activations * _examples(job)[0]
+    return _TORCH + 4 * _bytes(job, "data") + 4 * _bytes(job, "models") + passes + _resamples(job)
+
+
+def _resamples(job: Job) -> int:
+    return 32 * job.settings["resamples"] * _examples(job)[0]  # how often each example is drawn, and sums of that
+
+
 def _collect(job: Job, _registry: Registry) -> int:
     return _PLAIN + 4 * _bytes(job, "blocks")
 
 
 def _summarise(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables")  # text becomes objects
+
+
+def _compare(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 20 * (_bytes(job, "summary") + _bytes(job, "curves"))  # text becomes objects
 
 
 def _sensitivity(job: Job, _registry: Registry) -> int:
@@ -98,8 +115,11 @@ _RULES = {
     "train": _train,
     "retrain": _retrain,
     "evaluate": _evaluate,
+    "mislabel": _mislabel,
+    "mislabel_baseline": _mislabel_baseline,
     "collect": _collect,
     "summarise": _summarise,
+    "compare": _compare,
     "sensitivity": _sensitivity,
     "extremes": _extremes,
 }

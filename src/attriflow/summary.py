@@ -1,4 +1,7 @@
-"""The tidy summary of a study: a row per setting, ensemble, method, hyperparameter point, truth, metric and output."""
+"""The tidy tables of a study, a row a measurement: at a setting, ensemble, method and hyperparameter point.
+
+`summary`: of a truth, by a metric, for an output. `mislabel`: the AUC with which flipped training labels are found.
+"""
 
 import math
 from collections.abc import Iterable
@@ -8,19 +11,22 @@ import pandas as pd
 _NAMES = ["setting", "ensemble", "ensemble_size", "method"]
 _CHOSEN = ["damping_rule"]  # how the damping of the row was chosen, empty for one of the grid
 _MEASURED = [
-    "truth", "metric", "output", "value", "low", "high", "first_half", "second_half", "ceiling", "seconds", "peak_mib"
+    "truth", "metric", "output", "value", "auc", "low", "high", "first_half", "second_half", "ceiling", "seconds",
+    "peak_mib",
 ]  # fmt: skip
-_COUNTS = ["rows", "test_examples", "confidence"]
+_COUNTS = ["rows", "test_examples", "flipped", "n", "confidence"]
+_POINT = ["point"]  # says what the hyperparameters say
 
 
 def hyperparameters(table: pd.DataFrame) -> list[str]:
     """The columns that are hyperparameters."""
-    return [name for name in table.columns if name not in _NAMES + _CHOSEN + _MEASURED + _COUNTS]
+    return [name for name in table.columns if name not in _NAMES + _CHOSEN + _MEASURED + _COUNTS + _POINT]
 
 
 def arranged(table: pd.DataFrame) -> pd.DataFrame:
     """The columns in their order: names, hyperparameters, measurements, counts."""
-    return table[[*_NAMES, *hyperparameters(table), *_CHOSEN, *_MEASURED, *_COUNTS]]
+    measured = [name for name in _MEASURED + _COUNTS if name in table]
+    return table[[*_NAMES, *hyperparameters(table), *_CHOSEN, *measured]]
 
 
 def lds_of_loss(table: pd.DataFrame) -> pd.DataFrame:

@@ -25,23 +25,81 @@ rule evaluate:
         'python "$SCRIPTS/evaluate.py" {input.spec:q} --threads {threads}'
 
 
-rule summarise:
-    """Put every measurement of a study into one tidy table."""
+rule mislabel:
+    """Find flipped training labels by self-influence, at every size and damping of one costly point."""
     input:
-        unpack(needs("evaluation/{study}summary")),
+        unpack(needs("evaluation/{setting}/{ensemble}/{method}/{point}/mislabel")),
     output:
-        summary="results/evaluation/{study}summary.csv",
-        made="results/evaluation/{study}summary.made.json",
+        table="results/evaluation/{setting}/{ensemble}/{method}/{point}/mislabel.csv",
+        made="results/evaluation/{setting}/{ensemble}/{method}/{point}/mislabel.made.json",
     log:
-        "logs/evaluation/{study}summary.log",
+        "logs/evaluation/{setting}/{ensemble}/{method}/{point}/mislabel.log",
     conda:
         "../../envs/attriflow.yaml"
     threads: 1
     resources:
-        mem_mb=memory("evaluation/{study}summary"),
+        mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/mislabel"),
+        runtime=60,
+    shell:
+        'python "$SCRIPTS/mislabel.py" {input.spec:q} --threads {threads}'
+
+
+rule mislabel_baseline:
+    """Find flipped training labels by the training loss, at every size and kept epoch of one ensemble."""
+    input:
+        unpack(needs("evaluation/{setting}/{ensemble}/mislabel_baseline")),
+    output:
+        table="results/evaluation/{setting}/{ensemble}/mislabel_baseline.csv",
+        made="results/evaluation/{setting}/{ensemble}/mislabel_baseline.made.json",
+    log:
+        "logs/evaluation/{setting}/{ensemble}/mislabel_baseline.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{setting}/{ensemble}/mislabel_baseline"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/mislabel_baseline.py" {input.spec:q} --threads {threads}'
+
+
+rule summarise:
+    """Put every measurement of one kind of a study into one tidy table."""
+    input:
+        unpack(needs("evaluation/{study}{table}")),
+    output:
+        summary="results/evaluation/{study}{table}.csv",
+        made="results/evaluation/{study}{table}.made.json",
+    log:
+        "logs/evaluation/{study}{table}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{study}{table}"),
         runtime=30,
     shell:
         'python "$SCRIPTS/summarise.py" {input.spec:q} --threads {threads}'
+
+
+rule compare:
+    """Compare chosen dampings with the best of the grid, and put the curves that chose them into one table."""
+    input:
+        unpack(needs("evaluation/{study}selection")),
+    output:
+        selection="results/evaluation/{study}selection.csv",
+        curves="results/evaluation/{study}selection.curves.csv",
+        made="results/evaluation/{study}selection.made.json",
+    log:
+        "logs/evaluation/{study}selection.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{study}selection"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/compare.py" {input.spec:q} --threads {threads}'
 
 
 rule sensitivity:

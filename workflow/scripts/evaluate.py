@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from attriflow.evaluation import disjoint
-from attriflow.hyperparameters import RULES, point_name
+from attriflow.hyperparameters import point_name
 from attriflow.io import load_arrays, load_json, save_arrays, save_table
 from attriflow.job import Job, run
 from attriflow.runs import Run
+from attriflow.scoring import resolved
 
 
 def main(job: Job):
@@ -36,11 +37,9 @@ def main(job: Job):
             for row in evaluate(scores.items(), measured, seed=job.seed, **options):
                 point = row["point"]
                 resampled.append(row.pop("resampled"))
-                described = {key: settings[key] for key in ("setting", "ensemble", "method")} | points[point]
                 seconds, peak, damping = made[point]
-                rule = described.get("damping") in RULES
-                described |= {"damping_rule": described["damping"] if rule else ""}
-                described |= {"damping": damping} if rule else {}
+                described = {key: settings[key] for key in ("setting", "ensemble", "method")}
+                described |= resolved(points[point], damping)
                 described |= {"truth": truth["truth"], "metric": metric, "confidence": settings["confidence"]} | row
                 rows.append(described | {"seconds": seconds, "peak_mib": peak})
     save_table(job.outputs["table"], pd.DataFrame(rows))

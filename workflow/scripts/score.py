@@ -13,7 +13,7 @@ from attriflow.scoring import scored
 
 def main(job: Job):
     settings, sizes, blocks = job.settings, job.settings["sizes"], job.inputs("prepared")
-    method = job.registry.load("scores", settings["kind"])
+    score = job.registry.load("scores", settings["kind"]).score
     selection = load_json(job.input("selection")) if "selection" in job.spec["inputs"] else {}
     preparing, peak = prepared.seconds(blocks), max(each["peak_mib"] for each in job.costs("prepared"))
     progress = job.progress(len(settings["cheap"]), "point")
@@ -23,7 +23,7 @@ def main(job: Job):
         for point in settings["cheap"]:
             started = time.monotonic()
             for size, found, damping in scored(
-                method, lambda count: prepared.members(blocks, count), point, sizes, selection
+                score, lambda count: prepared.members(blocks, count), point, sizes, selection
             ):
                 array, spent = np.asarray(found, np.float32), cost(started)
                 costs.append([preparing[size - 1] + spent["seconds"], max(peak, spent["peak_mib"])])

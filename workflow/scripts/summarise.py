@@ -1,4 +1,4 @@
-"""Put every measurement of a study into one tidy table."""
+"""Put every measurement of one kind of a study into one tidy table."""
 
 import pandas as pd
 
@@ -8,7 +8,7 @@ from attriflow.job import Job, run
 
 
 def main(job: Job):
-    tables = [pd.read_csv(path).drop(columns="point") for path in job.inputs("tables")]
+    tables = [pd.read_csv(path) for path in job.inputs("tables")]
     save_table(job.outputs["summary"], summary.arranged(pd.concat(tables, ignore_index=True)))
 
 

@@ -45,6 +45,7 @@ _COLOURS = {
     "grad_dot": "#E69F00",
     "grad_cos": "#CC79A7",
     "random": "#999999",
+    "loss": "#000000",
 }
 _OTHERS = ("#44AA99", "#117733", "#CC6677", "#661100", "#DDAA33", "#BBBBBB")
 _LABELS = {
@@ -52,7 +53,7 @@ _LABELS = {
     "influence_cg": "influence, CG",
     "influence_arnoldi": "influence, Arnoldi", "influence_lissa": "influence, LiSSA", "ekfac": "EK-FAC",
     "influence_exact": "influence, exact", "datainf": "DataInf", "logra": "LoGra", "rps": "representer points",
-    "knn_shapley": "KNN-Shapley",
+    "knn_shapley": "KNN-Shapley", "loss": "training loss",
 }  # fmt: skip
 _METRICS = {"lds": "LDS", "leave_one_out": "leave-one-out correlation"}
 
@@ -80,6 +81,16 @@ def errors(table: pd.DataFrame) -> list:
 def shade(place: int, count: int) -> float:
     """The opacity of the place-th of `count` ensemble sizes: the largest is full."""
     return 1 if count == 1 else 0.45 + 0.55 * place / (count - 1)
+
+
+def scale(axes: Axes, numbers: pd.Series):
+    """Logarithmic where the values span more than a factor 20; with a zero among them, linear below the smallest."""
+    positive = numbers[numbers > 0]
+    if len(positive) and positive.max() > 20 * positive.min():
+        if (numbers <= 0).any():
+            axes.set_xscale("symlog", linthresh=positive.min())
+        else:
+            axes.set_xscale("log")
 
 
 def caption(figure: Figure, text: str):

@@ -62,7 +62,7 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
     lines = best(table, ["ensemble", "ensemble_size", name])
     if on_axis:
         lines = lines.assign(x=pd.to_numeric(lines[name]))
-        _scale(axes, numbers)
+        _style.scale(axes, numbers)
     else:
         named = ordered(map(written, values))
         lines = lines.assign(x=[named.index(written(value)) for value in lines[name]])
@@ -85,13 +85,3 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
         )
     _style.draw_ceiling(axes, table)
     axes.set_xlabel(name.replace("_", " "), labelpad=1)
-
-
-def _scale(axes: Axes, numbers: pd.Series):
-    """Logarithmic where the values span more than a factor 20; with a zero among them, linear below the smallest."""
-    positive = numbers[numbers > 0]
-    if len(positive) and positive.max() > 20 * positive.min():
-        if (numbers <= 0).any():
-            axes.set_xscale("symlog", linthresh=positive.min())
-        else:
-            axes.set_xscale("log")

@@ -1,0 +1,32 @@
+"""Find flipped training labels by self-influence, at every size and damping of one costly point."""
+
+import pandas as pd
+
+from attriflow import mislabel, prepared
+from attriflow.data import load_split
+from attriflow.io import load_json, save_table
+from attriflow.job import Job, run
+from attriflow.scoring import resolved, scored
+
+
+def main(job: Job):
+    settings, blocks = job.settings, job.inputs("prepared")
+    wrong = mislabel.flipped(load_split(job.input("data")))
+    drawn = mislabel.resampled(wrong, settings["resamples"], job.seed)
+    selection = load_json(job.input("selection")) if "selection" in job.spec["inputs"] else {}
+    self_influence = job.registry.load("scores", settings["kind"]).self_influence
+    named = {key: settings[key] for key in ("setting", "ensemble", "method")}
+    progress = job.progress(len(settings["cheap"]), "point")
+    rows = []
+    for point in settings["cheap"]:
+        for size, suspicion, damping in scored(
+            self_influence, lambda count: prepared.members(blocks, count), point, settings["sizes"], selection
+        ):
+            described = named | {"ensemble_size": size} | settings["costly"] | resolved(point, damping)
+            rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))
+        progress()
+    save_table(job.outputs["table"], pd.DataFrame(rows))
+
+
+if __name__ == "__main__":
+    run(main)
