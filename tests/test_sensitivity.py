@@ -3,10 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from conftest import ROOT, TINY
 
+from attriflow.config import ConfigError
 from attriflow.defaults import DEFAULTS, default, stand_in
 from attriflow.registry import Registry
 from attriflow.sensitivity import tables
+from attriflow.study import plan
 from attriflow.summary import arranged, gridded, hyperparameters, ordered, written
 
 KINDS = {"trak": "trak", "influence": "influence", "mine": "mine", "logra": "logra"}
@@ -257,19 +261,41 @@ def test_the_resamples_of_a_table_give_its_intervals(finished):
         np.testing.assert_allclose(table.value, resampled.mean(1), atol=1e-5)
 
 
-def test_figures_without_data_are_left_out_and_refused_where_they_are_asked_for(finished):
-    drawn = {path.stem for path in (finished.folder / "results/figures").glob("*.png")}
+def test_figures_of_empty_tables_are_left_out():
+    drawn = {job.settings["figure"] for job in plan(ROOT, yaml.safe_load(TINY)).room("figures")}
     assert {"sensitivity_ranking", "heatmaps"} <= drawn
     assert "transfer" not in drawn
+    leave_one_out = plan(ROOT, yaml.safe_load(TINY) | {"run": {"ground_truth": ["leave_one_out"]}})
+    assert "sensitivity_ranking" not in {job.settings["figure"] for job in leave_one_out.room("figures")}
 
 
-def test_a_figure_that_has_nothing_to_show_is_refused(project):
-    project.edit("config.yaml", "evaluation:", "run: {figures: [transfer]}\nevaluation:")
-    failed = project.snakemake("--dry-run", check=False)
-    assert (
-        "run.figures: 'transfer' has nothing to show; it takes two settings in which a method"
-        in failed.stdout + failed.stderr
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (
+            {"figures": ["transfer"]},
+            "'transfer' has nothing to show; it takes two settings in which a method has several",
+        ),
+        ({"figures": ["heatmaps"], "methods": ["grad_dot"]}, "it takes a method with several values of both of a pair"),
+        (
+            {"figures": ["sensitivity_ranking"], "ground_truth": ["leave_one_out"]},
+            "it takes a ground truth of the kind",
+        ),
+    ],
+)
+def test_a_figure_that_is_asked_for_and_has_nothing_to_show_is_refused(run, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(ROOT, yaml.safe_load(TINY) | {"run": run})
+
+
+@pytest.mark.parametrize("figure", ["heatmaps", "lds_by_hyperparameter", "sensitivity_ranking", "transfer"])
+def test_figures_are_drawn_where_a_setting_lacks_a_method(figure):
+    both = [rows(PLANE, NAMES, setting=setting, rows=50, test_examples=7) for setting in ("a", "b")]
+    alone = rows({(0.1,): 0.2, (1.0,): 0.3}, ("damping",), method="influence", rows=50, test_examples=7)
+    found = {"summary": pd.concat([*both, alone])} | made(*both, alone)
+    registry = Registry()
+    drawn = registry.load("figures", figure).draw(
+        **{name: found[name] for name in registry.arguments("figures", figure, "draw")}
     )
-    project.edit("config.yaml", "figures: [transfer]", "figures: [heatmaps], methods: [grad_dot]")
-    failed = project.snakemake("--dry-run", check=False)
-    assert "it takes a method with several values of both of a pair" in failed.stdout + failed.stderr
+    words = [text.get_text() for axes in drawn.axes for text in (axes.title, *axes.get_yticklabels())]
+    assert any("TRAK" in each for each in words)
