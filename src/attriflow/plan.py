@@ -92,12 +92,13 @@ class Plan:
         self.jobs: dict[str, Job] = {}
         self._scripts = scripts
         self._study = "" if config["study"] == "default" else config["study"] + "/"
-        evaluated, extremes = [], []
+        evaluated, extremes, removals = [], [], []
         for setting in self._chosen("settings"):
             rows = self._setting(setting)
             evaluated += rows
             extremes.append(self._examples(setting, rows))
-        self._figures(self._summary(evaluated), extremes)
+            removals += self._removal(setting, rows)
+        self._figures(self._summary(evaluated), extremes, removals)
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -272,13 +273,49 @@ class Plan:
             {"tables": [Source(job, "table") for job in evaluated], "scores": scores, "data": [Source(data, "data")]},
         )
 
-    def _figures(self, summary: Job, extremes: list[Job]):
+    def _removal(self, setting: str, evaluated: list[Job]) -> list[Job]:
+        """Retraining without what the scores of a setting name; nothing where the config or no method asks for it."""
+        entry = self.config["removal"]
+        if entry is None:
+            return []
+        used = [
+            job
+            for job in evaluated
+            if job.settings["method"] in entry["methods"] and job.settings["ensemble"] == entry["ensemble"]
+        ]
+        if not used:
+            return []
+        training, data = self._training(setting), self._data(self.config["settings"][setting]["dataset"])
+        copied = {key: entry[key] for key in ("counts", "tests", "repeats")}
+        points = [_dampings_of_points(job) for job in used]
+        job = self._job(
+            "removal",
+            f"evaluation/{self._study}removal/{setting}",
+            training
+            | {"setting": setting, "dampings": list(entry["dampings"].items()), "points": points}
+            | copied
+            | self.config["evaluation"],
+            {"changes": "changes.csv", "summary": "summary.csv"},
+            {
+                "data": [Source(data, "data")],
+                "ensemble": used[0].inputs["ensemble"],
+                "tables": [Source(job, "table") for job in used],
+                "scores": [source for job in used for source in job.inputs["scores"]],
+            },
+            [("models", training["model"]["kind"])],
+        )
+        return [job]
+
+    def _figures(self, summary: Job, extremes: list[Job], removals: list[Job]):
         tables = {
             "summary": [Source(summary, "summary")],
             "examples": [Source(job, "examples") for job in extremes],
+            "removal": [Source(job, "summary") for job in removals],
         }
         for figure in self.config["run"].get("figures", list(self.registry.kinds("figures"))):
             needs = self.registry.arguments("figures", figure, "draw")
+            if "removal" in needs and not removals:
+                continue  # it was not asked for by name: the config would have been refused
             self._job(
                 "draw",
                 f"figures/{self._study}{figure}",
@@ -328,6 +365,13 @@ class Grid:
     def cheap(self) -> list[dict]:
         """Every cheap point."""
         return _product(self.score)
+
+
+def _dampings_of_points(evaluation: Job) -> dict:
+    """Name of an array of scores, at the largest ensemble -> its damping as the config has it."""
+    settings = evaluation.settings
+    size = max(settings["sizes"])
+    return {point_name({"size": size} | point): (settings["costly"] | point)["damping"] for point in settings["cheap"]}
 
 
 def _product(grid: dict[str, list]) -> list[dict]:

@@ -6,6 +6,7 @@ with factors that bound what was measured on digits. Torch is imported when a mo
 
 import errno
 import json
+import math
 import os
 
 from attriflow import specs
@@ -53,7 +54,7 @@ def _retrain(job: Job, registry: Registry) -> int:
     return _training(job, registry, runs=len(job.settings["runs"]), measured=_examples(job)[1])
 
 
-def _training(job: Job, registry: Registry, *, runs: int, measured: int) -> int:
+def _training(job: Job, registry: Registry, *, runs: float, measured: int) -> int:
     """A stack's weights, gradients and moments, its masks and a batch; then the outputs of all measured examples."""
     network, n, batch = _network(job, registry), _examples(job)[0], job.settings["recipe"]["batch_size"]
     from attriflow.engine import MOST_IN_A_STACK, STACK_BYTES
@@ -83,6 +84,11 @@ def _extremes(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables") + 2 * max(_each(job, "scores")) + 4 * _bytes(job, "data")
 
 
+def _removal(job: Job, registry: Registry) -> int:
+    named = 20 * _bytes(job, "tables") + max(_each(job, "scores"))
+    return named + _training(job, registry, runs=math.inf, measured=job.settings["tests"])  # a full stack
+
+
 _RULES = {
     "prepare": _prepare,
     "score": _score,
@@ -92,6 +98,7 @@ _RULES = {
     "collect": _collect,
     "summarise": _summarise,
     "extremes": _extremes,
+    "removal": _removal,
 }
 
 

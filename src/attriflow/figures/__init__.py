@@ -1,9 +1,10 @@
 """Figures: each reads tables and computes nothing but summaries.
 
 A kind is a file with
-    draw(summary) or draw(examples) or draw(summary, examples) -> Figure
+    draw(summary) or draw(examples) or draw(removal) or draw(summary, examples) ... -> Figure
 whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `examples`, one mapping of
-arrays a setting (`attriflow.extremes`).
+arrays a setting (`attriflow.extremes`), `removal`, the summary of the removal check (`attriflow.removal`), where the
+config asks for that.
 """
 
 from pathlib import Path
