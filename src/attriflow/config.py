@@ -63,6 +63,8 @@ def check(config: dict, schema: dict) -> dict:
     for catalogue in CATALOGUES:
         full[catalogue] = {name: {"kind": name} | (entry or {}) for name, entry in full[catalogue].items()}
     full = _fill(full, schema, schema)
+    if full["removal"]:
+        full["removal"] = _arranged(full["removal"], full)
     try:
         registry = Registry(full["plugins"])
     except ValueError as error:
@@ -72,6 +74,19 @@ def check(config: dict, schema: dict) -> dict:
     if errors:
         raise ConfigError(errors)
     return full
+
+
+def _arranged(removal: dict, config: dict) -> dict:
+    """Dampings in one order, however they were merged: values, the rule, the oracle; the ensemble, if there is one."""
+
+    def place(item: tuple[str, float | str]):
+        name, damping = item
+        return (isinstance(damping, str), damping == "best", damping, name)
+
+    ensembles = config["run"].get("ensembles", list(config["ensembles"]))
+    only = ensembles[0] if len(ensembles) == 1 else None
+    dampings = dict(sorted(removal["dampings"].items(), key=place))
+    return removal | {"dampings": dampings, "ensemble": removal["ensemble"] or only}
 
 
 # --- shape ---------------------------------------------------------------------------------------------------
@@ -242,6 +257,7 @@ def _agreement_errors(config: dict, registry: Registry):
             yield f"{path('ensembles', name)}.sizes: {largest} is more than its {count} members"
     yield from _index_errors(config)
     yield from _epoch_errors(config, registry)
+    yield from _removal_errors(config, registry)
 
 
 def _size_errors(where: str, dataset: dict, constants: dict):
@@ -294,6 +310,59 @@ def _epoch_errors(config: dict, registry: Registry):
                             f"{path('methods', name, key)}: settings.{setting} does not keep epoch {value}; "
                             f"its checkpoints: {[*kept, 'last']}"
                         )
+
+
+def _removal_errors(config: dict, registry: Registry):
+    """What the removal check asks for and the run does not make."""
+    removal = config["removal"]
+    if removal is None:
+        return
+    methods, ensembles = (dict(_chosen(config, catalogue)) for catalogue in ("methods", "ensembles"))
+    yield from _unknown("removal.methods", removal["methods"], methods)
+    if removal["ensemble"] is None:
+        yield f"removal.ensemble: name the one whose scores are taken; the run has {sorted(ensembles)}"
+    else:
+        yield from _unknown("removal.ensemble", [removal["ensemble"]], ensembles)
+    if all(truth["kind"] != "subsets" for _, truth in _chosen(config, "ground_truth")):
+        yield "removal: points are chosen by their LDS, so the run needs a ground truth of kind 'subsets'"
+    for name in removal["methods"]:
+        if name in methods:
+            yield from _removed_method_errors(config, registry, name)
+    yield from _removed_count_errors(config)
+
+
+def _removed_count_errors(config: dict):
+    """More test examples than a setting has, or a removal of all training examples."""
+    removal = config["removal"]
+    for name in config["run"].get("settings", config["settings"]):
+        dataset = config["datasets"][config["settings"][name]["dataset"]]
+        if removal["tests"] > dataset["test"]:
+            there = f"the {dataset['test']} test examples of settings.{name}"
+            yield f"removal.tests: {removal['tests']} is more than {there}"
+        for index, count in enumerate(removal["counts"]):
+            if count >= dataset["train"]:
+                where = path("removal", "counts", index)
+                yield f"{where}: {count} of the {dataset['train']} training examples of settings.{name} leaves none"
+
+
+def _removed_method_errors(config: dict, registry: Registry, name: str):
+    """A method that has no such damping, or does not run where it must."""
+    method, ensemble = config["methods"][name], config["removal"]["ensemble"]
+    if not chosen_settings(config, method):
+        yield f"removal.methods: {name} runs on no setting of the run"
+    if ensemble in config["ensembles"] and ensemble not in chosen_ensembles(config, method):
+        yield f"removal.methods: {name} does not score the ensemble '{ensemble}'"
+    takes = {}
+    for function in ("prepare", "score"):
+        takes |= registry.hyperparameters("scores", method["kind"], function)
+    if "damping" not in takes:
+        yield f"removal.methods: {name} takes no damping"
+        return
+    grid = method.get("damping", takes["damping"].default)
+    grid = grid if isinstance(grid, list) else [grid]
+    for choice, damping in config["removal"]["dampings"].items():
+        if damping != "best" and damping not in grid:
+            yield f"{path('removal', 'dampings', choice)}: {damping!r} is not among those of methods.{name}: {grid}"
 
 
 def _chosen(config: dict, catalogue: str) -> list[tuple[str, dict]]:

@@ -94,19 +94,22 @@ class Plan:
         self.jobs: dict[str, Job] = {}
         self._scripts = scripts
         self._study = "" if config["study"] == "default" else config["study"] + "/"
-        evaluated, extremes = [], []
+        evaluated, extremes, removals = [], [], []
         for setting in self._chosen("settings"):
             rows = self._setting(setting)
             evaluated += rows
             extremes.append(self._examples(setting, rows))
+            removals += self._removal(setting, rows)
         summary = self._summary("summary", evaluated)
         detected = [job for job in self.jobs.values() if job.rule in ("mislabel", "mislabel_baseline")]
-        made = {"summary": Source(summary, "summary")}
+        made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
+        if removals:
+            made["removal"] = [Source(job, "summary") for job in removals]
         if detected:
-            made["mislabel"] = Source(self._summary("mislabel", detected), "summary")
+            made["mislabel"] = [Source(self._summary("mislabel", detected), "summary")]
         for job in (self._sensitivity(evaluated), self._choices(summary)):
-            made |= {name: Source(job, name) for name in (job.outputs if job else ())}
-        self._figures(made, extremes)
+            made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
+        self._figures(made)
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -367,13 +370,44 @@ class Plan:
             {"tables": [Source(job, "table") for job in evaluated], "scores": scores, "data": [Source(data, "data")]},
         )
 
-    def _figures(self, made: dict[str, Source], extremes: list[Job]):
+    def _removal(self, setting: str, evaluated: list[Job]) -> list[Job]:
+        """Retraining without what the scores of a setting name; nothing where the config or no method asks for it."""
+        entry = self.config["removal"]
+        if entry is None:
+            return []
+        used = [
+            job
+            for job in evaluated
+            if job.settings["method"] in entry["methods"] and job.settings["ensemble"] == entry["ensemble"]
+        ]
+        if not used:
+            return []
+        training, data = self._training(setting), self._data(self.config["settings"][setting]["dataset"])
+        copied = {key: entry[key] for key in ("counts", "tests", "repeats")}
+        points = [_dampings_of_points(job) for job in used]
+        job = self._job(
+            "removal",
+            f"evaluation/{self._study}removal/{setting}",
+            training
+            | {"setting": setting, "dampings": list(entry["dampings"].items()), "points": points}
+            | copied
+            | self.config["evaluation"],
+            {"changes": "changes.csv", "summary": "summary.csv"},
+            {
+                "data": [Source(data, "data")],
+                "ensemble": used[0].inputs["ensemble"],
+                "tables": [Source(job, "table") for job in used],
+                "scores": [source for job in used for source in job.inputs["scores"]],
+            },
+            [("models", training["model"]["kind"])],
+        )
+        return [job]
+
+    def _figures(self, made: dict[str, list[Source]]):
         """The figures that are asked for: those that the study has tables for, where none are.
 
         Raises ConfigError for a figure that is asked for and has nothing to show.
         """
-        tables = {name: [source] for name, source in made.items()}
-        tables["examples"] = [Source(job, "examples") for job in extremes]
         empty, listed = self._empty(made), self.config["run"].get("figures")
         for figure in list(self.registry.kinds("figures")) if listed is None else listed:
             needs = self.registry.arguments("figures", figure, "draw")
@@ -386,14 +420,15 @@ class Plan:
                 f"figures/{self._study}{figure}",
                 {"figure": figure},
                 {"pdf": "pdf", "png": "png"},
-                {name: tables[name] for name in needs},
+                {name: made[name] for name in needs},
                 [("figures", figure)],
             )
 
-    def _empty(self, made: dict[str, Source]) -> dict[str, str]:
+    def _empty(self, made: dict[str, list[Source]]) -> dict[str, str]:
         """The tables that would have no row, and what would give them some."""
         choosing = f"a method with a damping that a rule chooses, {list(RULES)}"
         reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
+        reasons["removal"] = "a section `removal` whose methods run"
         empty = {name: reason for name, reason in reasons.items() if name not in made}
         if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
             need = "a ground truth of the kind 'subsets'"
@@ -459,6 +494,13 @@ class Grid:
     def cheap(self, names: Container[str] | None = None) -> list[dict]:
         """Every cheap point; of some hyperparameters alone where these are named."""
         return _product({name: values for name, values in self.score.items() if names is None or name in names})
+
+
+def _dampings_of_points(evaluation: Job) -> dict:
+    """Name of an array of scores, at the largest ensemble -> its damping as the config has it."""
+    settings = evaluation.settings
+    size = max(settings["sizes"])
+    return {point_name({"size": size} | point): (settings["costly"] | point)["damping"] for point in settings["cheap"]}
 
 
 def _product(grid: dict[str, list]) -> list[dict]:

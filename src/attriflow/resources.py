@@ -6,6 +6,7 @@ with factors that bound what was measured on digits and MNIST. Torch is imported
 
 import errno
 import json
+import math
 import os
 
 from attriflow import specs
@@ -57,7 +58,7 @@ def _retrain(job: Job, registry: Registry) -> int:
     return _training(job, registry, runs=len(job.settings["runs"]), measured=_examples(job)[1])
 
 
-def _training(job: Job, registry: Registry, *, runs: int, measured: int) -> int:
+def _training(job: Job, registry: Registry, *, runs: float, measured: int) -> int:
     """A stack's weights, gradients and moments, its masks and a batch; then the outputs of all measured examples."""
     network, n, batch = _network(job, registry), _examples(job)[0], job.settings["recipe"]["batch_size"]
     from attriflow.engine import MOST_IN_A_STACK, STACK_BYTES
@@ -108,6 +109,11 @@ def _extremes(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables") + 2 * max(_each(job, "scores")) + 4 * _bytes(job, "data")
 
 
+def _removal(job: Job, registry: Registry) -> int:
+    named = 20 * _bytes(job, "tables") + max(_each(job, "scores"))
+    return named + _training(job, registry, runs=math.inf, measured=job.settings["tests"])  # a full stack
+
+
 _RULES = {
     "prepare": _prepare,
     "choose": _choose,
@@ -122,6 +128,7 @@ _RULES = {
     "compare": _compare,
     "sensitivity": _sensitivity,
     "extremes": _extremes,
+    "removal": _removal,
 }
 
 

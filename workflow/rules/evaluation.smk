@@ -140,3 +140,23 @@ rule extremes:
         runtime=30,
     shell:
         'python "$SCRIPTS/extremes.py" {input.spec:q} --threads {threads}'
+
+
+rule removal:
+    """Take out the training examples that scores name most helpful, retrain, and table what that changes."""
+    input:
+        unpack(needs("evaluation/{study}removal/{setting}")),
+    output:
+        changes="results/evaluation/{study}removal/{setting}.changes.csv",
+        summary="results/evaluation/{study}removal/{setting}.summary.csv",
+        made="results/evaluation/{study}removal/{setting}.made.json",
+    log:
+        "logs/evaluation/{study}removal/{setting}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{study}removal/{setting}"),
+        runtime=480,
+    shell:
+        'python "$SCRIPTS/removal.py" {input.spec:q} --threads {threads}'

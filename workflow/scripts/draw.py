@@ -9,10 +9,11 @@ from attriflow.job import Job, run
 
 def main(job: Job):
     tables = {}
-    for name in job.spec["inputs"].keys() - {"examples"}:
-        tables[name] = pd.read_csv(job.input(name))
-    if "examples" in job.spec["inputs"]:
-        tables["examples"] = [load_arrays(path) for path in job.inputs("examples")]
+    for name in job.spec["inputs"]:
+        if name == "examples":
+            tables[name] = [load_arrays(path) for path in job.inputs(name)]
+        else:
+            tables[name] = pd.concat([pd.read_csv(path) for path in job.inputs(name)], ignore_index=True)
     figure = job.registry.load("figures", job.settings["figure"]).draw(**tables)
     for path in job.outputs.values():
         save(figure, path)
