@@ -17,8 +17,8 @@ EVALUATION = "evaluation/digits_mlp/independent"
 FIGURES = {"figures/examples", "figures/lds_by_hyperparameter", "figures/lds_by_method"}
 AFTER_SCORES = {"evaluation/summary", "evaluation/examples/digits_mlp", *FIGURES}
 POINTS = {
-    "grad_dot": "grad_dot/epoch=last,parameters=all",
-    "influence": "influence/curvature=fisher,epoch=last,parameters=all",
+    "grad_dot": "grad_dot/epoch=last,parameters=all,target=loss",
+    "influence": "influence/curvature=fisher,epoch=last,parameters=all,target=loss",
     "trak": "trak/projection=gaussian,epoch=last,parameters=all",
 }
 
