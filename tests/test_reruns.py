@@ -18,8 +18,8 @@ DRAWN = ("examples", "heatmaps", "lds_by_hyperparameter", "lds_by_method", "sens
 FIGURES = {f"figures/{name}" for name in DRAWN}
 AFTER_SCORES = {"evaluation/summary", "evaluation/sensitivity", "evaluation/examples/digits_mlp", *FIGURES}
 POINTS = {
-    "grad_dot": "grad_dot/epoch=last,parameters=all",
-    "influence": "influence/curvature=fisher,epoch=last,parameters=all",
+    "grad_dot": "grad_dot/epoch=last,parameters=all,target=loss",
+    "influence": "influence/curvature=fisher,epoch=last,parameters=all,target=loss",
     "trak": "trak/projection=gaussian,epoch=last,parameters=all",
 }
 
