@@ -12,8 +12,9 @@ from conftest import RECIPE, ROOT, TINY, toy_split
 
 from attriflow import engine, provenance, removal, resources
 from attriflow.config import ConfigError, check
+from attriflow.data import Split
 from attriflow.figures import removal as figure
-from attriflow.models import mlp
+from attriflow.models import mlp, transformer
 from attriflow.study import plan, plan_of
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -133,6 +134,16 @@ def test_changes_are_against_the_full_model_of_the_same_repeat():
     np.testing.assert_allclose(found["loss_change"], [[0, 0], [0.3, 0.5]])
     np.testing.assert_allclose(found["margin_change"], [[0, 0], [-0.3, -0.5]])
     np.testing.assert_array_equal(found["flipped"], [[0, np.nan], [0.5, np.nan]])
+
+
+def test_sequences_are_measured_at_every_position():
+    random = np.random.default_rng(0)
+    x, y = (random.integers(0, 4, (26, 6)) for _ in range(2))
+    split = Split(x[:20], y[:20], x[20:], y[20:], y[:20], np.arange(20), np.arange(6), np.float64(0), np.float64(1))
+    build = partial(transformer.build, (6,), 4, width=8, layers=1)
+    found = removal.outputs(build, split, removal.runs(SETS, 1), RECIPE, 0, tests=TESTS)
+    assert found["right"].shape == (len(SETS), TESTS, 6)
+    assert all(values.shape == (len(SETS), TESTS) for values in removal.changes(found, 1).values())
 
 
 def test_flips_of_sequences_are_counted_by_position():

@@ -152,8 +152,8 @@ def changes(outputs: dict[str, np.ndarray], repeats: int) -> dict[str, np.ndarra
         f"{name}_change": (by_repeat[name] - by_repeat[name][:, :1]).mean(0) for name in ("loss", "margin")
     }  # (sets, tests)
     right = by_repeat["right"]
-    once, others = right[:, :1], (0, *range(3, right.ndim))  # repeats, and positions where there are any
-    lost, there = (once & ~right).sum(others), once.sum(others)
+    full, axes = right[:, :1], (0, *range(3, right.ndim))  # repeats, and positions where there are any
+    lost, there = (full & ~right).sum(axes), full.sum(axes)  # (sets, tests), (1, tests)
     found["flipped"] = np.divide(lost, there, out=np.full(lost.shape, np.nan), where=there > 0)
     return found
 

@@ -36,6 +36,8 @@ def draw(removal: pd.DataFrame) -> Figure:
             _panel(axes, table)
             axes.set_title(title, fontsize=7)
             axes.set_xlabel(label)
+            if measure == "flipped":
+                axes.set_xlim(left=0)  # also where nothing flips
         row[0].annotate(
             setting, (0, 1), (0, 16), xycoords="axes fraction", textcoords="offset points", fontsize=9, weight="bold"
         )
