@@ -182,9 +182,7 @@ def test_the_baseline_has_every_ensemble_size_that_a_method_has():
 
 
 def test_a_figure_without_its_table_is_refused():
-    with pytest.raises(
-        ConfigError, match=r"run.figures: 'mislabel' has nothing to show; it takes a setting"
-    ):
+    with pytest.raises(ConfigError, match=r"run.figures: 'mislabel' has nothing to show; it takes a setting"):
         study.plan(ROOT, yaml.safe_load(TINY) | {"run": {"figures": ["mislabel"]}})
     assert "figures/mislabel" in stems(changed(NOISY, run={"figures": ["mislabel"]}))
 

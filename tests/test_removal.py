@@ -292,7 +292,7 @@ def test_a_figure_of_the_removal_is_drawn_only_where_there_is_one():
     config = yaml.safe_load(TINY)
     assert "figures/removal" not in plan(ROOT, config).jobs
     with pytest.raises(ConfigError, match=r"run.figures: 'removal' has nothing to show; it takes a section `removal`"):
-        check(config | {"run": {"figures": ["removal"]}}, SCHEMA)
+        plan(ROOT, config | {"run": {"figures": ["removal"]}})
     jobs = plan(ROOT, config | {"removal": REMOVAL}).jobs
     assert jobs["figures/removal"].inputs["removal"][0].job is jobs["evaluation/removal/digits_mlp"]
 

@@ -27,7 +27,7 @@ def main(study: str):
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for job in plan.room("evaluation"):
-        for name in job.outputs if job.rule in ("summarise", "compare", "sensitivity") else ():
+        for name in job.outputs if job.rule in ("summarise", "compare", "sensitivity", "removal") else ():
             shutil.copy(job.path(name), target)
     for figure in plan.room("figures"):
         shutil.copy(figure.path("png"), target)
