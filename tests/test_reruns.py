@@ -107,7 +107,7 @@ def test_editing_a_figure_draws_that_figure(project):
 
 
 def test_editing_a_metric_evaluates_again(project):
-    project.edit("src/attriflow/evaluation/lds.py", '{"loss": -1', '{"loss": -1.0')
+    project.edit("src/attriflow/evaluation/lds.py", "sign=1, ranks=True", "sign=1.0, ranks=True")
     assert project.planned() == {f"{EVALUATION}/{point}" for point in POINTS.values()} | AFTER_SCORES
 
 

@@ -172,6 +172,7 @@ def _choice_errors(config: dict, registry: Registry):
     for name, method in config["methods"].items():
         for room in ("settings", "ensembles"):
             yield from _unknown(path("methods", name, "only", room), method["only"].get(room, []), config[room])
+        yield from _unknown(path("methods", name, "skip"), method["skip"], config["settings"])
 
 
 def _unknown(where: str, names, known):
@@ -183,7 +184,7 @@ def _unknown(where: str, names, known):
 def _entry_errors(config: dict, registry: Registry):
     """Kinds and hyperparameters of every entry of the catalogue, chosen or not."""
     own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block"}}
-    own |= {"ensembles": {"sizes", "block"}, "methods": {"only"}}
+    own |= {"ensembles": {"sizes", "block"}, "methods": {"only", "skip"}}
     for catalogue, (room, functions) in CATALOGUES.items():
         for name, entry in config[catalogue].items():
             given = {key: value for key, value in entry.items() if key != "kind" and key not in own[catalogue]}
@@ -372,7 +373,7 @@ def _chosen(config: dict, catalogue: str) -> list[tuple[str, dict]]:
 
 def chosen_settings(config: dict, method: dict) -> list[str]:
     """The settings of the run that a method runs on."""
-    return _allowed(config, method, "settings")
+    return [name for name in _allowed(config, method, "settings") if name not in method["skip"]]
 
 
 def chosen_ensembles(config: dict, method: dict) -> list[str]:

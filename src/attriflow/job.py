@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from attriflow import fingerprint, provenance
 from attriflow.io import load_json
 from attriflow.progress import Progress
@@ -117,6 +119,7 @@ def run(main: Callable[[Job], None]):
     log.parent.mkdir(parents=True, exist_ok=True)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(arguments.threads)
+    threadpool_limits(arguments.threads)  # scipy's and numpy's own: side by side, jobs would wait for each other
     terminal = sys.stderr
     with open(log, "w") as file:
         sys.stderr = _Tee(terminal, file)

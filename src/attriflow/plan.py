@@ -451,7 +451,8 @@ class Plan:
 
 def _several(entry: dict, sizes: list[int]) -> set[str]:
     """What a method's entry has several values of; dampings that a rule chooses are none."""
-    lists = {name: values for name, values in (entry | {SIZE: sizes}).items() if isinstance(values, list)}
+    grid = entry | {SIZE: sizes}
+    lists = {name: values for name, values in grid.items() if isinstance(values, list) and name != "skip"}
     return {name for name, values in lists.items() if len([value for value in values if value not in RULES]) > 1}
 
 
