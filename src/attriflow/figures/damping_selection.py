@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
-from attriflow.summary import best, gridded, hyperparameters, lds_of_loss
+from attriflow.summary import best, gridded, hyperparameters, lds_of_loss, written
 
 _INDICATORS = {1: ("ξ⁽¹⁾", "-", "0.25"), 0: ("ξ⁽⁰⁾", ":", "0.5")}
 
@@ -76,5 +76,5 @@ def _alike(table: pd.DataFrame, row: pd.Series, names: list[str]) -> pd.DataFram
     """The rows that agree with another in all of these columns that both have."""
     for name in names:
         if name in table.columns and not pd.isna(row[name]):
-            table = table[table[name].isna() | (table[name].astype(str) == str(row[name]))]
+            table = table[table[name].isna() | (table[name].map(written) == written(row[name]))]
     return table
