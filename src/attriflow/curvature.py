@@ -50,6 +50,16 @@ def products(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradient
     return product
 
 
+def many_products(
+    kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients, count: int
+) -> Products:
+    """`products` over all examples for `count` vectors in all: by the matrix, where making it takes fewer."""
+    if gradients.size > min(count, MOST_PARAMETERS):
+        return products(kind, model, x, y, gradients)
+    made = exact(kind, model, x, y, gradients)
+    return lambda v: v @ made
+
+
 def _fisher_product(gradients: Gradients, v: Tensor, rows: Tensor | None = None) -> Tensor:
     some = gradients if rows is None else gradients.take(rows)
     weights = some.times(v) / len(some)  # (n, k)
@@ -129,6 +139,13 @@ def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # --- exact matrices ------------------------------------------------------------------------------------------
+
+
+def exact(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients) -> Tensor:
+    """The matrix (p, p) of a kind: `fisher`, `gauss_newton` or `hessian`."""
+    if kind == "fisher":
+        return fisher(gradients)
+    return {"ggn": gauss_newton, "hessian": hessian}[kind](model, x, y, gradients)
 
 
 def fisher(gradients: Gradients) -> Tensor:

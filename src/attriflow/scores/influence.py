@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attriflow.curvature import decompose, fisher, gauss_newton, hessian
+from attriflow.curvature import decompose, exact
 from attriflow.data import Split
-from attriflow.gradients import Gradients, of_split
+from attriflow.gradients import of_split
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -51,8 +51,7 @@ def prepare(
         values, vectors = _modes(train.gram(train) / n)
         left, right = vectors, vectors.T @ train.gram(test)
     else:
-        matrix = _matrix(curvature, model, split, train)
-        values, vectors = _modes(matrix)
+        values, vectors = _modes(exact(curvature, model, split.train_x, split.train_y, train))
         left, right = train.dense() @ vectors, (test.dense() @ vectors).T
     return {
         "values": values.numpy(force=True),
@@ -61,12 +60,6 @@ def prepare(
         "squares": (n * values if dual else torch.ones_like(values)).numpy(force=True),
         "parameters": np.array(train.size),
     }
-
-
-def _matrix(curvature: str, model: torch.nn.Module, split: Split, train: Gradients) -> Tensor:
-    if curvature == "fisher":
-        return fisher(train)
-    return {"ggn": gauss_newton, "hessian": hessian}[curvature](model, split.train_x, split.train_y, train)
 
 
 def _modes(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from attriflow.curvature import products
+from attriflow.curvature import MOST_PARAMETERS, many_products
 from attriflow.data import Split
 from attriflow.gradients import of_split
 from attriflow.gradients.parts import MOST_BYTES
@@ -44,14 +44,15 @@ def prepare(
     norms (m,), diagonal (m, s), beside (m, s - 1): |g_test| and the tridiagonal T, float64; products (s, n, m) float32:
     g_i · v_j of the j-th Lanczos vector of each test example; parameters: p.
 
-    Cost: s products with C per test example. Memory: the larger of 1 GiB and 8 p s bytes for Lanczos vectors, 4 s n m
-    bytes for products, and what `curvature.products` and the factored gradients take. Raises MemoryError where the
-    products take more than 8 GiB.
+    Cost: s products with C per test example, or with a matrix made once where p is no more than that. Memory: the
+    larger of 1 GiB and 8 p s bytes for Lanczos vectors, 4 s n m bytes for products, and what `curvature.products` and
+    the factored gradients take. Raises MemoryError where the products take more than 8 GiB.
     """
     found = _empty(iterations, len(split.train_y), len(split.test_y))
     model = member.model(epoch, parameters)
     train, test = of_split(model, split, target)
-    product = products(curvature, model, split.train_x, split.train_y, train)
+    count = iterations * len(test)
+    product = many_products(curvature, model, split.train_x, split.train_y, train, count)
     spaces = []
     block = max(1, _BASIS_BYTES // (8 * train.size * iterations))
     for start in range(0, len(test), block):
@@ -79,7 +80,8 @@ def memory(size: Size, *, iterations: int) -> int:
     """Bytes that `prepare` takes at work."""
     block = min(size.m, max(1, _BASIS_BYTES // (8 * size.p * iterations)))
     basis = 8 * size.p * iterations * block
-    return size.gradients + 2 * basis + size.products(block, size.n) + 4 * iterations * size.n * size.m
+    matrix = 24 * size.p**2 if size.p <= min(iterations * size.m, MOST_PARAMETERS) else 0
+    return size.gradients + 2 * basis + size.products(block, size.n) + matrix + 4 * iterations * size.n * size.m
 
 
 def score(
