@@ -15,10 +15,19 @@ from attriflow.study import names, plan_of
 
 ROOT = Path()
 
+# rule -> what a reader wants of its outputs
+TABLES = {
+    "summarise": ["summary"],
+    "compare": ["selection"],
+    "sensitivity": ["sensitivity", "transfer", "interactions"],
+    "removal": ["summary"],
+}
+
 
 def main(study: str):
-    if study not in names(ROOT):
-        sys.exit(f"unknown study '{study}'; known: {names(ROOT)}")
+    known = ["default", *names(ROOT)]
+    if study not in known:
+        sys.exit(f"unknown study '{study}'; known: {known}")
     plan = plan_of(ROOT, study)
     stale = [job.stem for job in plan.jobs.values() if not specs.up_to_date(job)]
     if stale:
@@ -27,8 +36,9 @@ def main(study: str):
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for job in plan.room("evaluation"):
-        for name in job.outputs if job.rule in ("summarise", "compare", "sensitivity", "removal") else ():
-            shutil.copy(job.path(name), target)
+        for name in TABLES.get(job.rule, ()):
+            inside = Path(job.path(name)).relative_to("results/evaluation")
+            shutil.copy(job.path(name), target / ".".join(part for part in inside.parts if part != study))
     for figure in plan.room("figures"):
         shutil.copy(figure.path("png"), target)
     (target / "made_by.txt").write_text(made_by(study, plan))
@@ -45,7 +55,7 @@ def made_by(study: str, plan) -> str:
     ).stdout  # fmt: skip
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        f"command: make study NAME={study}\n"
+        f"command: {'make' if study == 'default' else f'make study NAME={study}'}\n"
         f"commit: {commit}{' with uncommitted changes' if changed else ''}\n"
         f"date: {datetime.date.today().isoformat()}\n"
         f"hardware: {os.cpu_count()} cores {processor()}, {memory:.0f} GiB memory, Python {platform.python_version()}\n"
