@@ -46,6 +46,10 @@ WRONG = {
     "unknown dataset": ((*SETTING, "dataset", "mnist"), "settings.digits_mlp.dataset: unknown 'mnist'; known: ['digits']"),
     "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['cnn', 'logistic', 'mlp', 'transformer']"),
     "unknown choice": (("run", "methods", ["lissa"]), "run.methods: unknown 'lissa'; known: ['grad_dot', 'influence', 'trak']"),
+    "skipping an unknown setting": (
+        ("methods", "grad_dot", {"skip": ["digits_cnn"]}),
+        "methods.grad_dot.skip: unknown 'digits_cnn'; known: ['digits_mlp']",
+    ),
     "unknown figure": (("run", "figures", ["pie"]), "run.figures: unknown 'pie'; known: ['damping_selection'"),
     "unknown key": ((*SETTING, "recipe", "epoch", 3), "settings.digits_mlp.recipe: unknown ['epoch']; known: ['batch_size'"),
     "unknown top key": (("ensemble", {}), "config: unknown ['ensemble']; known: ['datasets'"),
@@ -118,7 +122,7 @@ def test_defaults_are_filled_in_and_the_given_config_is_left_alone():
     assert full["datasets"]["digits"] == {
         "kind": "digits", "train": 60, "test": 12, "standardise": True, "label_noise": None,
     }  # fmt: skip
-    assert full["methods"]["grad_dot"] == {"kind": "grad_dot", "only": {}}
+    assert full["methods"]["grad_dot"] == {"kind": "grad_dot", "only": {}, "skip": []}
     assert full["evaluation"] == {"resamples": 100, "confidence": 0.95}
 
 
