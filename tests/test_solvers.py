@@ -13,7 +13,8 @@ from torch import nn
 
 from attriflow import curvature
 from attriflow.data import Split
-from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, inputs, parts, per_example
+from attriflow.device import inputs
+from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, parts, per_example
 from attriflow.krylov import inverse, lanczos, ritz
 from attriflow.models import Trained, cnn, mlp, transformer
 from attriflow.scores import influence_arnoldi, influence_cg, influence_lissa

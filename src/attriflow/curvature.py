@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 
-from attriflow.gradients import Factors, Gradients, inputs, labels, per_example
+from attriflow.device import inputs, labels
+from attriflow.gradients import Factors, Gradients, per_example
 from attriflow.outputs import loss
 
 MOST_PARAMETERS = 10_000  # p × p in float64 is then 763 MiB

@@ -4,8 +4,9 @@ A device decides where numbers are computed, not which: random numbers are drawn
 on two devices differ by rounding alone. It is part of no spec, as the number of threads is not. The precision is.
 """
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -24,6 +25,13 @@ def choose(name: str) -> torch.device:
     return torch.device(name)
 
 
-def of(model: nn.Module) -> torch.device:
-    """The device of a model's parameters."""
-    return next(model.parameters()).device
+def inputs(model: nn.Module, x: np.ndarray) -> Tensor:
+    """Inputs as the model takes them: on its device, in its dtype, or whole numbers where they are indices."""
+    parameter = next(model.parameters())
+    x = torch.from_numpy(np.ascontiguousarray(x)).to(parameter.device)
+    return x.to(parameter.dtype) if x.is_floating_point() else x
+
+
+def labels(model: nn.Module, y: np.ndarray) -> Tensor:
+    """Labels on the model's device."""
+    return torch.from_numpy(np.ascontiguousarray(y)).to(next(model.parameters()).device)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attriflow.gradients import inputs
+from attriflow.device import inputs
 
 _BATCH = 500
 

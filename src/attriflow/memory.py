@@ -13,7 +13,8 @@ import numpy as np
 
 from attriflow.curvature import activations
 from attriflow.data import Split
-from attriflow.gradients import inputs, per_example
+from attriflow.device import inputs
+from attriflow.gradients import per_example
 from attriflow.models import Trained
 from attriflow.registry import Registry
 

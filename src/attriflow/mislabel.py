@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from attriflow.data import Split
-from attriflow.gradients import inputs, labels
+from attriflow.device import inputs, labels
 from attriflow.io import expect_finite, expect_shape
 from attriflow.models import Trained
 from attriflow.outputs import loss

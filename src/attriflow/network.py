@@ -12,7 +12,7 @@ from torch import nn
 
 from attriflow.curvature import activations
 from attriflow.data import Split
-from attriflow.gradients import inputs
+from attriflow.device import inputs
 from attriflow.io import load_arrays
 from attriflow.memory import Size
 from attriflow.models import Trained, builder, built

@@ -14,8 +14,7 @@ from torch import nn
 
 from attriflow import engine
 from attriflow.data import Split
-from attriflow.device import CPU
-from attriflow.gradients import inputs, labels
+from attriflow.device import CPU, inputs, labels
 from attriflow.models import built
 from attriflow.runs import Run
 from attriflow.streams import stream

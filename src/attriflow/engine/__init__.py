@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from attriflow.device import CPU
+from attriflow.device import CPU, inputs, labels
 from attriflow.engine import functional, layers
 from attriflow.engine.dropout import masks
 from attriflow.engine.optimisers import OPTIMISERS, learning_rate
-from attriflow.gradients import inputs, labels
 from attriflow.models import built
 from attriflow.outputs import OUTPUTS, measured
 from attriflow.runs import Run

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from attriflow import device
 from attriflow.data import Split
+from attriflow.device import inputs, labels
 from attriflow.gradients.layers import rule
 from attriflow.gradients.parts import MOST_BYTES, Factors, Lookups, Part, Rows, Sequences
 from attriflow.outputs import OUTPUTS
@@ -31,8 +31,6 @@ __all__ = [
     "Rows",
     "Sequences",
     "factored_layers",
-    "inputs",
-    "labels",
     "of_split",
     "of_tests",
     "per_example",
@@ -169,18 +167,6 @@ def of_tests(model: nn.Module, split: Split, target: str = "loss") -> Gradients:
     """
     explained = (lambda logits, labels: -OUTPUTS["margin"](logits, labels)) if target == "margin" else target
     return per_example(model, split.test_x, split.test_y, explained)
-
-
-def inputs(model: nn.Module, x: np.ndarray) -> Tensor:
-    """Inputs as the model takes them: on its device, in its dtype, or whole numbers where they are indices."""
-    parameter = next(model.parameters())
-    x = torch.from_numpy(np.ascontiguousarray(x)).to(parameter.device)
-    return x.to(parameter.dtype) if x.is_floating_point() else x
-
-
-def labels(model: nn.Module, y: np.ndarray) -> Tensor:
-    """Labels on the model's device."""
-    return torch.from_numpy(np.ascontiguousarray(y)).to(device.of(model))
 
 
 def factored_layers(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import lasso_path
 
 from attriflow.data import Split
-from attriflow.gradients import inputs, labels
+from attriflow.device import inputs, labels
 from attriflow.hyperparameters import Epoch, Fraction
 from attriflow.memory import Size
 from attriflow.models import Trained

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from attriflow.curvature import decompose
 from attriflow.data import Split
-from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, inputs, of_split, per_example
+from attriflow.device import inputs
+from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, of_split, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size

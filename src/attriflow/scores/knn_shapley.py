@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from attriflow.data import Split
+from attriflow.device import inputs, labels
 from attriflow.features import penultimate
-from attriflow.gradients import inputs, labels
 from attriflow.hyperparameters import Epoch, PositiveInt
 from attriflow.memory import Size
 from attriflow.models import Trained

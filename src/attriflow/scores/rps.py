@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from attriflow.data import Split
+from attriflow.device import inputs, labels
 from attriflow.features import last_layer, penultimate
-from attriflow.gradients import inputs, labels
 from attriflow.hyperparameters import Epoch, Positive
 from attriflow.memory import Size
 from attriflow.models import Trained

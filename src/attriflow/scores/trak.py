@@ -15,7 +15,8 @@ import torch
 
 from attriflow.curvature import decompose
 from attriflow.data import Split
-from attriflow.gradients import inputs, labels, per_example
+from attriflow.device import inputs, labels
+from attriflow.gradients import per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.memory import Size
 from attriflow.models import Trained
