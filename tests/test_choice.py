@@ -104,3 +104,11 @@ def test_one_more_damping_reruns_scores_and_not_the_choice(selecting, tmp_path):
     planned = project.planned("evaluation")
     assert not any(stem.startswith("scores/") and stem.endswith(("/selection", "/0")) for stem in planned)
     assert any(stem.startswith("scores/digits_mlp/independent/influence/") for stem in planned)
+
+
+def test_where_no_rule_chose_anything_the_job_says_so(selecting, tmp_path):
+    project = selecting.copy(tmp_path / "project")
+    project.edit("config.yaml", "damping: [0.1, 1.0, select, mean_mode]}", "damping: select}")
+    failed = project.snakemake("evaluation", check=False)
+    assert "no rule chose a damping" in failed.stdout + failed.stderr
+    assert "give methods.trak.damping a number, too" in failed.stdout + failed.stderr

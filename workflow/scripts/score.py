@@ -30,6 +30,9 @@ def main(job: Job):
                 dampings.append(damping)
                 yield point_name({"size": size} | point), array
             progress()
+        if not costs:
+            grid = f"methods.{settings['method']}.damping"
+            raise ValueError(f"no rule chose a damping, {job.input('selection')} says why; give {grid} a number, too")
         yield "costs", np.array(costs)  # seconds and peak MiB of every array above
         yield "dampings", np.array(dampings)  # that it was made with, NaN where there is none
 
