@@ -79,7 +79,7 @@ def trained_members(split: Split, build, count: int) -> list[Trained]:
     """Members of an independent ensemble, each trained on its own random nine tenths of a split."""
     streams = [f"models/full-{place}" for place in range(count)]
     runs = [Run(stream, subset=f"{stream}/subset", fraction=0.9) for stream in streams]
-    stacks = list(engine.train(build, split.train_x, split.train_y, runs, RECIPE, 0, checkpoints=(1,)))
+    stacks = list(engine.train(build, split.train_x, split.train_y, runs, RECIPE, 0, checkpoints=(1,), stack=1))
     states = [
         {epoch: stack.state(place, epoch) for epoch in (1, 3)} for stack in stacks for place in range(len(stack.runs))
     ]

@@ -24,7 +24,7 @@ def test_the_papers_mlp_has_the_papers_size():
 
 def test_a_saved_model_is_the_same_after_loading(members, tmp_path, build, split):
     first = members[0]
-    save_weights(tmp_path / "m.pt", {"checkpoints": first.checkpoints, "rates": first.rates})
+    save_weights(tmp_path / "m.pt", {"checkpoints": first.checkpoints, "rates": first.rates, "device": "cpu"})
     loaded = load_trained(tmp_path / "m.pt", "full-0", 0, build)
     x = torch.from_numpy(split.test_x).double()
     for epoch in (1, "last"):

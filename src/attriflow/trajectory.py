@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attriflow import engine
 from attriflow.data import Split
+from attriflow.device import choose
 from attriflow.models import Trained
 
 
@@ -30,9 +31,10 @@ class Step:
 def backwards(member: Trained, split: Split, epochs: int | str = "all") -> Iterator[Step]:
     """The steps of the last `epochs` epochs, the last step first.
 
-    The member is trained once more, to the bit. Its weights wait in a temporary file, 4 p bytes a step, which is gone
-    when the iterator is. Raises ValueError where run or recipe are not known, where there are fewer epochs, and where
-    training does not end at the member's last checkpoint; OSError where the file would not fit.
+    The member is trained once more, alone and on the kind of device that trained it, to the bit. Its weights wait in a
+    temporary file, 4 p bytes a step, which is gone when the iterator is. Raises ValueError where run or recipe are not
+    known, where there are fewer epochs, and where training does not end at the member's last checkpoint; OSError where
+    the file would not fit.
     """
     if member.run is None or member.recipe is None:
         raise ValueError(f"member {member.name}: its run and recipe are not known, so it cannot be trained once more")
@@ -67,7 +69,7 @@ def _replay(member: Trained, split: Split, skipped: int, file: BinaryIO) -> list
                 file.write(np.ascontiguousarray(value[0].numpy(force=True)))
 
     run, recipe = member.run, member.recipe
-    options = {"device": member.device, "observe": observe}
+    options = {"device": choose(member.trained_on), "observe": observe}
     (found,) = engine.train(member.build, split.train_x, split.train_y, [run], recipe, member.seed, **options)
     final = found.state(0, recipe["epochs"])
     kept = member.checkpoints[max(member.checkpoints)]

@@ -29,7 +29,11 @@ def main(job: Job):
     steps = -(-len(training.examples(len(split.train_y), job.seed)) // settings["recipe"]["batch_size"])
     save_weights(
         job.outputs["model"],
-        {"checkpoints": checkpoints, "rates": rates(settings["recipe"], steps, settings["checkpoints"])},
+        {
+            "checkpoints": checkpoints,
+            "rates": rates(settings["recipe"], steps, settings["checkpoints"]),
+            "device": job.device.type,
+        },
     )
     save_json(job.outputs["metrics"], metrics(build, trained, split, job.device))
 

@@ -2,7 +2,7 @@
 
 Every run draws its initial weights, its order of examples and its dropout masks from its own named stream, and no
 operation mixes two runs. How many train together, in which order and on how many threads so changes no number: on
-one machine the results are equal to the bit, a test says so.
+one machine perceptrons are equal to the bit, other modules up to rounding; tests say so.
 """
 
 from collections.abc import Callable, Iterator

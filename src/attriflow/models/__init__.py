@@ -45,7 +45,7 @@ def load_trained(
 ) -> "Trained":
     """A model that the models room saved, with the run and the recipe that trained it."""
     content = load_weights(path)
-    return Trained(name, seed, build, content["checkpoints"], content["rates"], run, recipe)
+    return Trained(name, seed, build, content["checkpoints"], content["rates"], run, recipe, content["device"])
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Trained:
     name: its file's name, and the name of every random stream that serves it.
     checkpoints: epoch -> state dict, ascending; the last is the final model.
     rates: learning rate at the end of each of these epochs.
-    run, recipe: the training that made it and how, where they are known.
+    run, recipe: the training that made it and how, where they are known; trained_on: the device of that training.
     device, dtype: where its gradients are computed, and in what precision.
     """
 
@@ -66,6 +66,7 @@ class Trained:
     rates: dict[int, float]
     run: Run | None = None
     recipe: dict | None = None
+    trained_on: str = "cpu"
     device: torch.device = CPU
     dtype: torch.dtype = torch.float64
 
