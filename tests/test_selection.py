@@ -17,7 +17,6 @@ from attriflow.selection import (
     curve,
     dimension_damping,
     effective_dimension,
-    fixed,
     indicators,
     mean_eigenvalue,
     moments,
@@ -356,10 +355,6 @@ def test_the_mean_eigenvalue_has_two_readings():
         mean_eigenvalue([spectrum], over="rank")
 
 
-def test_the_fixed_rule_is_fixed():
-    assert fixed([two_scales()], damping=0.01) == 0.01
-
-
 @pytest.mark.parametrize("decades", [0.0, 9.0, 20.0])
 @pytest.mark.parametrize(("proj_dim", "multiple"), [(8, 2.0), (8, 8.6), (1, 1e6), (3000, 100.1)])
 def test_the_dimension_rule_solves_for_the_effective_dimension(decades, proj_dim, multiple):
@@ -503,7 +498,6 @@ def test_a_curve_takes_increasing_dampings_above_zero(dampings):
 def test_no_members_or_members_of_different_test_examples_are_refused():
     rules = [
         select,
-        lambda spectra: fixed(spectra, damping=1.0),
         lambda spectra: mean_eigenvalue(spectra, over="modes"),
         lambda spectra: dimension_damping(spectra, proj_dim=3, multiple=1.0),
     ]
@@ -522,4 +516,4 @@ def test_thresholds_and_indicators_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"proj_dim 0, multiple 1\.0; expected both above 0"):
         dimension_damping([two_scales()], proj_dim=0, multiple=1.0)
     with pytest.raises(ValueError, match=r"damping -1\.0"):
-        fixed([two_scales()], damping=-1.0)
+        effective_dimension([two_scales()], -1.0)

@@ -214,12 +214,6 @@ def _check_members(spectra: Sequence[Spectrum]):
 # --- rules to compare with -----------------------------------------------------------------------------------
 
 
-def fixed(spectra: Sequence[Spectrum], *, damping: float) -> float:
-    """The same damping whatever the spectrum."""
-    _check_members(spectra)
-    return float(_checked([damping])[0])
-
-
 def mean_eigenvalue(spectra: Sequence[Spectrum], *, over: Literal["parameters", "modes"], share: float = 0.1) -> float:
     """A share of the mean eigenvalue, mean over members.
 
