@@ -78,14 +78,16 @@ def test_repeats_differ_in_the_stream_and_everything_of_a_repeat_shares_it():
 
 def table(*rows) -> pd.DataFrame:
     names = ["method", "point", "asked", "damping", "value"]
-    return pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows]).assign(metric="lds", output="loss")
+    found = pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows])
+    rules = [asked if isinstance(asked, str) else "" for asked in found.asked]
+    return found.assign(damping_rule=rules, metric="lds", output="loss")
 
 
-def test_a_choice_takes_the_best_of_the_other_hyperparameters_and_best_the_best_of_all():
+def test_a_choice_takes_the_best_of_the_other_hyperparameters_and_best_the_best_of_the_grid():
     # the rule's points carry its name in the config, and the number that it found in the table
     evaluated = table(
         ("a", "size=5,damping=0.1,k=8", 0.1, 0.1, 0.5), ("a", "size=5,damping=0.1,k=16", 0.1, 0.1, 0.6),
-        ("a", "size=5,damping=select,k=8", "select", 0.032, 0.8),
+        ("a", "size=5,damping=select,k=8", "select", 0.032, 0.95),
         ("a", "size=5,damping=select,k=16", "select", 0.031, 0.7), ("a", "size=5,damping=1.0,k=16", 1.0, 1.0, 0.9),
         ("b", "size=5,damping=0.1", 0.1, 0.1, 0.3), ("b", "size=5,damping=select", "select", 0.2, 0.2),
     )  # fmt: skip

@@ -18,9 +18,9 @@ from attriflow.device import CPU, inputs, labels
 from attriflow.models import built
 from attriflow.runs import Run
 from attriflow.streams import stream
-from attriflow.summary import best, lds_of_loss
+from attriflow.summary import best, gridded, lds_of_loss
 
-BEST = "best"  # in place of a damping: that of the highest LDS
+BEST = "best"  # in place of a damping: that of the grid with the highest LDS
 MEASURES = ("loss_change", "margin_change", "flipped")
 
 
@@ -50,7 +50,7 @@ def chosen(table: pd.DataFrame, dampings: list[tuple[str, float | str]]) -> pd.D
     table = lds_of_loss(table)
     methods, found = list(table.method.unique()), []
     for choice, damping in dampings:
-        rows = table if damping == BEST else table[[asked == damping for asked in table.asked]]
+        rows = gridded(table) if damping == BEST else table[[asked == damping for asked in table.asked]]
         if missing := sorted(set(methods) - set(rows.method)):
             raise ValueError(f"removal: {missing} have no LDS at damping {damping}, which '{choice}' asks for")
         # ASSUME: the choices differ in their damping alone as far as they can: every other hyperparameter is the best
