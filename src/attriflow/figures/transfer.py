@@ -38,13 +38,13 @@ def draw(transfer: pd.DataFrame) -> Figure:
         "Rows: the setting that a method is tuned on; columns: the one that it is used on. LDS (loss) that the best "
         "point of the one loses against the best point of the other, with the largest ensemble, and the bootstrap "
         "interval of the difference, over subsets and test examples. Both points are the best on the subsets that they "
-        "are scored on. On the diagonal the LDS of the best.",
+        "are scored on. On the diagonal the LDS of the best. Grey: the method does not run there.",
     )
     return figure
 
 
 def _matrix(axes: Axes, table: pd.DataFrame, settings: list[str], most: float):
-    lost = np.zeros((len(settings), len(settings)))
+    lost = np.full((len(settings), len(settings)), np.nan)
     for row in table.itertuples():
         place = settings.index(row.carried_from), settings.index(row.setting)
         lost[place] = row.lost
@@ -53,8 +53,10 @@ def _matrix(axes: Axes, table: pd.DataFrame, settings: list[str], most: float):
         axes.text(*place[::-1], words, ha="center", va="center", fontsize=4.5, color="white" if dark else "0.1")
     for setting, rows in table.groupby("setting"):
         place = settings.index(setting)
+        lost[place, place] = 0
         best = rows.lds.iloc[0] + rows.lost.iloc[0]
         axes.text(place, place, f"LDS {best:.2f}", ha="center", va="center", fontsize=4.5, color="0.1")
+    axes.set_facecolor("0.85")
     axes.imshow(lost, cmap="Reds", vmin=0, vmax=most)
     axes.set_xticks(range(len(settings)), settings, rotation=45, ha="right", fontsize=6)
     axes.set_yticks(range(len(settings)), settings, fontsize=6)
