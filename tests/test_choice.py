@@ -61,7 +61,7 @@ def test_a_rule_needs_a_spectrum():
     found = errors("methods", "datainf", {"damping": [0.1, "select"]})
     assert found == [
         "methods.datainf.damping[1]: datainf has no spectrum from which 'select' could choose a damping; "
-        "these have: ['ekfac', 'influence', 'logra', 'trak']"
+        "these have: ['ekfac', 'influence', 'influence_arnoldi', 'logra', 'trak']"
     ]
 
 

@@ -17,7 +17,7 @@ from attriflow.gradients import Gradients, Rows, per_example
 from attriflow.models import Trained
 from attriflow.registry import REQUIRED, Registry
 from attriflow.runs import Run
-from attriflow.scores import datamodel, grad_dot, influence, random, running_mean, tracin, trak
+from attriflow.scores import datamodel, grad_dot, influence, influence_arnoldi, random, running_mean, tracin, trak
 from attriflow.selection import indicators, mean_eigenvalue, moments
 from attriflow.spectrum import Spectrum
 
@@ -142,7 +142,8 @@ def test_the_mean_weight_of_the_training_examples_themselves_is_the_squared_eige
 ):
     """Of a curvature that is the second moment of the training gradients; with 64 projected TRAK's is singular."""
     module = REGISTRY.load("scores", method)
-    prepared = module.prepare(members[0], itself(split), **options(method, "prepare", proj_dim=proj_dim))
+    given = {"proj_dim": proj_dim} | ({"curvature": "fisher"} if method == "influence_arnoldi" else {})
+    prepared = module.prepare(members[0], itself(split), **options(method, "prepare", **given))
     found = module.spectrum(prepared, **options(method, "spectrum", proj_dim=proj_dim))
     expected = Spectrum(found.values, (found.counts * found.values**2)[:, None], found.counts, found.dimension)
     dampings = np.geomspace(1e-6, 10, 8)
@@ -161,6 +162,16 @@ def test_the_second_moment_of_a_spectrum_is_the_mean_squared_score(build, method
     if method == "trak":  # its kernel, without 1 - p
         found = found / prepared["residuals"][:, None]
     spectrum = module.spectrum(prepared, **options(method, "spectrum"))
+    np.testing.assert_allclose(moments(spectrum, [0.01])[2, 0], np.square(found).mean(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rank", [3, "all"])
+def test_the_second_moment_of_ritz_pairs_is_the_mean_squared_score(members, split, rank):
+    given = {"curvature": "fisher", "rank": rank, "damping": 0.01}
+    found = scores("influence_arnoldi", members[:1], split, **given)[0]
+    prepared = influence_arnoldi.prepare(members[0], split, **options("influence_arnoldi", "prepare", **given))
+    spectrum = influence_arnoldi.spectrum(prepared, **options("influence_arnoldi", "spectrum", **given))
+    assert len(spectrum.values) == (12 if rank == "all" else rank)
     np.testing.assert_allclose(moments(spectrum, [0.01])[2, 0], np.square(found).mean(0), rtol=1e-4)
 
 

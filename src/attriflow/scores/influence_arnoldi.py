@@ -22,6 +22,7 @@ from attriflow.krylov import inverse, lanczos, ritz
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
+from attriflow.spectrum import Spectrum
 
 
 def prepare(
@@ -79,13 +80,31 @@ def score(
 
 
 def _solve(member: dict[str, np.ndarray], damping: float, steps: int, rank: int | str) -> np.ndarray:
+    values, vectors = _pairs(member, steps, rank)
+    # ASSUME: a negative Ritz value enters by its absolute value, as the eigenvalues of `influence` do; the paper does
+    # not say.
+    weights = inverse(values, damping, int(member["parameters"]))
+    left, right = member["train"][:, :steps] @ vectors, member["test"][:, :steps] @ vectors
+    return (left * weights) @ right.T
+
+
+def spectrum(
+    member: dict[str, np.ndarray], *, iterations: PositiveInt, rank: PositiveInt | Literal["all"] = "all"
+) -> Spectrum:
+    """Of the Ritz pairs that the scores are made from, with absolute values; they stand for the covariance of the
+    training gradients, as in `influence`.
+    """
+    values, vectors = _pairs(member, iterations, rank)
+    squares = np.square(np.asarray(member["test"][:, :iterations], np.float64) @ vectors).T
+    kept = inverse(values, 0.0, int(member["parameters"])) > 0  # the others are rounding error
+    return Spectrum.of(np.abs(values[kept]), squares[kept], dimension=int(member["parameters"]))
+
+
+def _pairs(member: dict[str, np.ndarray], steps: int, rank: int | str) -> tuple[np.ndarray, np.ndarray]:
+    """The Ritz pairs that are largest in absolute value, as many as the rank says: values (k,), vectors (steps, k)."""
     count = steps if rank == "all" else rank
     if count > steps:
         raise ValueError(f"rank: {rank} asked for, {steps} iterations have no more than {steps}")
     values, vectors = ritz(member["diagonal"], member["beside"], steps)
     kept = np.argsort(-np.abs(values))[:count]
-    # ASSUME: a negative Ritz value enters by its absolute value, as the eigenvalues of `influence` do; the paper does
-    # not say.
-    weights = inverse(values[kept], damping, int(member["parameters"]))
-    left, right = member["train"][:, :steps] @ vectors[:, kept], member["test"][:, :steps] @ vectors[:, kept]
-    return (left * weights) @ right.T
+    return values[kept], vectors[:, kept]
