@@ -1,14 +1,17 @@
 """Dampings chosen by rules, in scores, tables and the pipeline."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Project
+import yaml
+from conftest import ROOT, TINY, Project
 from test_config import errors
 
-from attriflow import selection
+from attriflow import mechanism, provenance, resources, selection, study
+from attriflow.config import ConfigError
 from attriflow.hyperparameters import RULES
 from attriflow.scores import influence
 from attriflow.scoring import scored
@@ -77,7 +80,7 @@ def selecting(tmp_path_factory) -> Project:
     project.edit("config.yaml", "  influence: {damping: [0.01, 0.1]}", "  influence: {damping: [0.01, 0.1, select]}")
     project.edit("config.yaml", "damping: [0.1, 1.0]}", "damping: [0.1, 1.0, select, mean_mode]}")
     project.edit("config.yaml", "  grad_dot:\n", "")
-    project.snakemake("evaluation")
+    project.snakemake("evaluation", "results/figures/mechanism.png")
     return project
 
 
@@ -112,3 +115,57 @@ def test_where_no_rule_chose_anything_the_job_says_so(selecting, tmp_path):
     failed = project.snakemake("evaluation", check=False)
     assert "no rule chose a damping" in failed.stdout + failed.stderr
     assert "give methods.trak.damping a number, too" in failed.stdout + failed.stderr
+
+
+# --- why -----------------------------------------------------------------------------------------------------
+
+
+def table(project: Project, name: str) -> pd.DataFrame:
+    return pd.read_csv(project.folder / f"results/evaluation/{name}.csv")
+
+
+def test_the_mechanism_is_measured_for_every_member_of_a_method_with_powers(selecting):
+    found = table(selecting, "mechanism")
+    assert found.method.unique().tolist() == ["influence"]
+    assert found.truth.unique().tolist() == ["subsets"]
+    assert found.member.nunique() == 2
+    for _, member in found.groupby("member"):
+        np.testing.assert_allclose(member.damping, mechanism.dampings([0.01, 0.1]), rtol=1e-5)
+        assert (member.test_examples + member.without_indicator + member.constant == 12).all()
+        assert member.correlation.between(-1, 1).all()
+        assert member.rises.between(0, 1).all()
+
+
+def test_the_first_member_by_itself_selects_what_the_rule_selects(selecting):
+    found = table(selecting, "mechanism")
+    (path,) = (selecting.folder / "results/scores/digits_mlp/independent/influence").glob("*/selection.json")
+    value = json.loads(path.read_text())["chosen"]["ensemble_size=1"]["select"]["damping"]
+    np.testing.assert_allclose(found[found.member == found.member.iloc[0]].selected.unique(), [value], rtol=1e-5)
+
+
+def test_their_jobs_take_no_more_memory_than_was_estimated(selecting, monkeypatch):
+    monkeypatch.chdir(selecting.folder)
+    plan = study.plan_of(Path())
+    for job in plan.jobs.values():
+        if job.rule in ("choose", "mechanism"):
+            taken = provenance.read(Path(job.made))["cost"]["peak_mib"] * 2**20 / 10**6
+            assert taken <= resources.megabytes(job, plan.registry) <= 3 * taken + 400, job.stem
+
+
+def planned(**methods) -> set[str]:
+    """The rules of the plan of a tiny config with other methods."""
+    return {job.rule for job in study.plan(ROOT, yaml.safe_load(TINY) | {"methods": methods}).jobs.values()}
+
+
+def test_only_methods_whose_damping_a_rule_chooses_have_such_jobs():
+    assert planned(influence={"damping": 0.1}).isdisjoint({"choose", "mechanism"})
+    assert planned(influence={"damping": [0.1, "select"]}) >= {"choose", "mechanism"}
+    assert "mechanism" not in planned(logra={"damping": [0.1, "select"], "rank": 4})  # it has no `powers`
+    assert "mechanism" not in planned(influence={"damping": [0, "select"]})  # and this no damping to look at
+
+
+def test_a_figure_of_the_mechanism_needs_subsets():
+    config = yaml.safe_load(TINY) | {"methods": {"influence": {"damping": [0.1, "select"]}}}
+    config |= {"run": {"ground_truth": ["leave_one_out"], "figures": ["mechanism"]}}
+    with pytest.raises(ConfigError, match="'mechanism' has nothing to show; it takes a method with a damping that"):
+        study.plan(ROOT, config)

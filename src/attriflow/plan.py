@@ -101,12 +101,12 @@ class Plan:
             extremes.append(self._examples(setting, rows))
             removals += self._removal(setting, rows)
         summary = self._summary("summary", evaluated)
-        detected = [job for job in self.jobs.values() if job.rule in ("mislabel", "mislabel_baseline")]
         made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
         if removals:
             made["removal"] = [Source(job, "summary") for job in removals]
-        if detected:
-            made["mislabel"] = [Source(self._summary("mislabel", detected), "summary")]
+        for name, rules in TABLES.items():
+            if measured := [job for job in self.jobs.values() if job.rule in rules]:
+                made[name] = [Source(self._summary(name, measured), "summary")]
         for job in (self._sensitivity(evaluated), self._choices(summary)):
             made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
         self._figures(made)
@@ -148,6 +148,8 @@ class Plan:
                     for scores in self._scores(setting, ensemble, method, models, ensembled, data):
                         evaluated.append(self._evaluation(scores, ensembled, truths))
                         self._mislabel(scores, Grid.of(self.registry, entry), data)
+                        if "selection" in scores.inputs:
+                            self._mechanism(scores, truths)
                         sizes |= set(scores.settings["sizes"])
             self._mislabel_baseline(setting, ensemble, sorted(sizes), models, data)
         return evaluated
@@ -323,6 +325,27 @@ class Plan:
             [("models", model["kind"])],
         )
 
+    def _mechanism(self, scores: Job, truths: list[Job]):
+        """Why a damping is best, where the method has `powers` and there are subsets; on the range of its dampings."""
+        kind, (selection,) = scores.settings["kind"], scores.inputs["selection"]
+        subsets = [truth for truth in truths if truth.settings["kind"] == "subsets"]
+        grid = {point["damping"] for point in scores.settings["cheap"]} - set(RULES) - {0}
+        if not subsets or not grid or "powers" not in self.registry.functions("scores", kind):
+            return
+        described = [{key: truth.settings[key] for key in ("truth", "n")} for truth in subsets]
+        self._job(
+            "mechanism",
+            f"{scores.stem.replace('scores/', 'evaluation/', 1)}/mechanism",
+            selection.job.settings | {"grid": sorted(grid), "truths": described} | self.config["evaluation"],
+            {"table": "csv"},
+            {
+                "prepared": scores.inputs["prepared"],
+                "ensemble": scores.inputs["ensemble"],
+                "truths": [Source(truth, "truth") for truth in subsets],
+            },
+            [("scores", kind)],
+        )
+
     def _summary(self, name: str, measured: list[Job]) -> Job:
         """One of the tables of a study."""
         inputs = {"tables": [Source(job, "table") for job in measured]}
@@ -429,6 +452,7 @@ class Plan:
         choosing = f"a method with a damping that a rule chooses, {list(RULES)}"
         reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
         reasons["removal"] = "a section `removal` whose methods run"
+        reasons["mechanism"] = f"{choosing}, with a function `powers`, and a ground truth of the kind 'subsets'"
         empty = {name: reason for name, reason in reasons.items() if name not in made}
         if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
             need = "a ground truth of the kind 'subsets'"
@@ -455,6 +479,12 @@ def _several(entry: dict, sizes: list[int]) -> set[str]:
     lists = {name: values for name, values in grid.items() if isinstance(values, list) and name != "skip"}
     return {name for name, values in lists.items() if len([value for value in values if value not in RULES]) > 1}
 
+
+# tables of a study that only some have, and the rules whose measurements each holds
+TABLES = {
+    "mislabel": ("mislabel", "mislabel_baseline"),
+    "mechanism": ("mechanism",),
+}
 
 # keys of an ensemble that are not hyperparameters of its kind
 OWN_KEYS = ("kind", "sizes", "block")

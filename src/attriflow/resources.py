@@ -89,6 +89,12 @@ def _resamples(job: Job) -> int:
     return 32 * job.settings["resamples"] * _examples(job)[0]  # how often each example is drawn, and sums of that
 
 
+def _mechanism(job: Job, _registry: Registry) -> int:
+    n, m = _examples(job.inputs["prepared"][0].job)
+    member = _bytes(job, "prepared") // max(job.settings["sizes"])
+    return _TORCH + 8 * member + 8 * _bytes(job, "truths") + 24 * n * m  # a member at a time
+
+
 def _collect(job: Job, _registry: Registry) -> int:
     return _PLAIN + 4 * _bytes(job, "blocks")
 
@@ -123,6 +129,7 @@ _RULES = {
     "evaluate": _evaluate,
     "mislabel": _mislabel,
     "mislabel_baseline": _mislabel_baseline,
+    "mechanism": _mechanism,
     "collect": _collect,
     "summarise": _summarise,
     "compare": _compare,

@@ -63,6 +63,25 @@ rule mislabel_baseline:
         'python "$SCRIPTS/mislabel_baseline.py" {input.spec:q} --threads {threads}'
 
 
+rule mechanism:
+    """Measure, for every member by itself, why a damping is best: r beside the indicator, at one costly point."""
+    input:
+        unpack(needs("evaluation/{setting}/{ensemble}/{method}/{point}/mechanism")),
+    output:
+        table="results/evaluation/{setting}/{ensemble}/{method}/{point}/mechanism.csv",
+        made="results/evaluation/{setting}/{ensemble}/{method}/{point}/mechanism.made.json",
+    log:
+        "logs/evaluation/{setting}/{ensemble}/{method}/{point}/mechanism.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/mechanism"),
+        runtime=120,
+    shell:
+        'python "$SCRIPTS/mechanism.py" {input.spec:q} --threads {threads}'
+
+
 rule summarise:
     """Put every measurement of one kind of a study into one tidy table."""
     input:

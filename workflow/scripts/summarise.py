@@ -8,8 +8,10 @@ from attriflow.job import Job, run
 
 
 def main(job: Job):
-    tables = [pd.read_csv(path) for path in job.inputs("tables")]
-    save_table(job.outputs["summary"], summary.arranged(pd.concat(tables, ignore_index=True)))
+    table = pd.concat([pd.read_csv(path) for path in job.inputs("tables")], ignore_index=True)
+    if "damping_rule" in table:  # a row a point of a grid or rule; other tables have their hyperparameters last already
+        table = summary.arranged(table)
+    save_table(job.outputs["summary"], table)
 
 
 if __name__ == "__main__":

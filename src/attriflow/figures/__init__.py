@@ -4,8 +4,8 @@ A kind is a file with
     draw(summary) or draw(examples) or draw(summary, examples), ... -> Figure
 whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `sensitivity`, `transfer` and
 `interactions` (`attriflow.sensitivity`), `selection` and `curves` (`attriflow.choices`), `mislabel`
-(`attriflow.mislabel`), `removal` (`attriflow.removal`), `examples`, one mapping of arrays a setting
-(`attriflow.extremes`). Figures of a table without rows are left out of the plan.
+(`attriflow.mislabel`), `mechanism` and `removal` (the modules of these names), `examples`, one mapping of
+arrays a setting (`attriflow.extremes`). Figures of a table without rows are left out of the plan.
 """
 
 from pathlib import Path
