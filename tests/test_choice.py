@@ -80,7 +80,7 @@ def selecting(tmp_path_factory) -> Project:
     project.edit("config.yaml", "  influence: {damping: [0.01, 0.1]}", "  influence: {damping: [0.01, 0.1, select]}")
     project.edit("config.yaml", "damping: [0.1, 1.0]}", "damping: [0.1, 1.0, select, mean_mode]}")
     project.edit("config.yaml", "  grad_dot:\n", "")
-    project.snakemake("evaluation", "results/figures/mechanism.png")
+    project.snakemake("evaluation", "results/figures/mechanism.png", "results/figures/stability.png")
     return project
 
 
@@ -117,7 +117,7 @@ def test_where_no_rule_chose_anything_the_job_says_so(selecting, tmp_path):
     assert "give methods.trak.damping a number, too" in failed.stdout + failed.stderr
 
 
-# --- why -----------------------------------------------------------------------------------------------------
+# --- why, and from how many test examples --------------------------------------------------------------------
 
 
 def table(project: Project, name: str) -> pd.DataFrame:
@@ -143,11 +143,24 @@ def test_the_first_member_by_itself_selects_what_the_rule_selects(selecting):
     np.testing.assert_allclose(found[found.member == found.member.iloc[0]].selected.unique(), [value], rtol=1e-5)
 
 
+def test_every_choice_is_made_from_fewer_test_examples_too(selecting):
+    found = table(selecting, "stability")
+    assert set(found.method) == {"influence", "trak"}
+    assert set(found[found.method == "trak"].proj_dim) == {4, 8}
+    for (method, size), each in found[found.indicator == 1].groupby(["method", "ensemble_size"]):
+        (path,) = (selecting.folder / f"results/scores/digits_mlp/independent/{method}").glob("*/selection.json")
+        chosen = json.loads(path.read_text())["chosen"]
+        for point, some in each.groupby("point"):
+            name = f"ensemble_size={size}" + (f",proj_dim={point[-1]}" if method == "trak" else "")
+            value = chosen[name]["select"]["damping"]
+            np.testing.assert_allclose(some.of_all, np.nan if value is None else value, rtol=1e-5)
+
+
 def test_their_jobs_take_no_more_memory_than_was_estimated(selecting, monkeypatch):
     monkeypatch.chdir(selecting.folder)
     plan = study.plan_of(Path())
     for job in plan.jobs.values():
-        if job.rule in ("choose", "mechanism"):
+        if job.rule in ("choose", "mechanism", "stability"):
             taken = provenance.read(Path(job.made))["cost"]["peak_mib"] * 2**20 / 10**6
             assert taken <= resources.megabytes(job, plan.registry) <= 3 * taken + 400, job.stem
 
@@ -158,8 +171,8 @@ def planned(**methods) -> set[str]:
 
 
 def test_only_methods_whose_damping_a_rule_chooses_have_such_jobs():
-    assert planned(influence={"damping": 0.1}).isdisjoint({"choose", "mechanism"})
-    assert planned(influence={"damping": [0.1, "select"]}) >= {"choose", "mechanism"}
+    assert planned(influence={"damping": 0.1}).isdisjoint({"choose", "mechanism", "stability"})
+    assert planned(influence={"damping": [0.1, "select"]}) >= {"choose", "mechanism", "stability"}
     assert "mechanism" not in planned(logra={"damping": [0.1, "select"], "rank": 4})  # it has no `powers`
     assert "mechanism" not in planned(influence={"damping": [0, "select"]})  # and this no damping to look at
 

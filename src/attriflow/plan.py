@@ -149,6 +149,7 @@ class Plan:
                         evaluated.append(self._evaluation(scores, ensembled, truths))
                         self._mislabel(scores, Grid.of(self.registry, entry), data)
                         if "selection" in scores.inputs:
+                            self._stability(scores)
                             self._mechanism(scores, truths)
                         sizes |= set(scores.settings["sizes"])
             self._mislabel_baseline(setting, ensemble, sorted(sizes), models, data)
@@ -325,6 +326,18 @@ class Plan:
             [("models", model["kind"])],
         )
 
+    def _stability(self, scores: Job):
+        """What a rule chooses from a few test examples, at one costly point."""
+        (selection,) = scores.inputs["selection"]
+        self._job(
+            "stability",
+            f"{scores.stem.replace('scores/', 'evaluation/', 1)}/stability",
+            selection.job.settings,
+            {"table": "csv"},
+            {"prepared": scores.inputs["prepared"]},
+            [("scores", scores.settings["kind"])],
+        )
+
     def _mechanism(self, scores: Job, truths: list[Job]):
         """Why a damping is best, where the method has `powers` and there are subsets; on the range of its dampings."""
         kind, (selection,) = scores.settings["kind"], scores.inputs["selection"]
@@ -451,7 +464,7 @@ class Plan:
         """The tables that would have no row, and what would give them some."""
         choosing = f"a method with a damping that a rule chooses, {list(RULES)}"
         reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
-        reasons["removal"] = "a section `removal` whose methods run"
+        reasons |= {"removal": "a section `removal` whose methods run", "stability": choosing}
         reasons["mechanism"] = f"{choosing}, with a function `powers`, and a ground truth of the kind 'subsets'"
         empty = {name: reason for name, reason in reasons.items() if name not in made}
         if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
@@ -484,6 +497,7 @@ def _several(entry: dict, sizes: list[int]) -> set[str]:
 TABLES = {
     "mislabel": ("mislabel", "mislabel_baseline"),
     "mechanism": ("mechanism",),
+    "stability": ("stability",),
 }
 
 # keys of an ensemble that are not hyperparameters of its kind

@@ -130,6 +130,7 @@ _RULES = {
     "mislabel": _mislabel,
     "mislabel_baseline": _mislabel_baseline,
     "mechanism": _mechanism,
+    "stability": _choose,
     "collect": _collect,
     "summarise": _summarise,
     "compare": _compare,

@@ -32,7 +32,7 @@ wildcard_constraints:
     truth="[a-z][a-z0-9_]*",
     ensemble="[a-z][a-z0-9_]*",
     method="[a-z][a-z0-9_]*",
-    table="summary|mislabel|mechanism",
+    table="summary|mislabel|mechanism|stability",
     figure="[a-z][a-z0-9_]*",
     model="[^/]+",
     point="[^/]+",

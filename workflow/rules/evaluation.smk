@@ -82,6 +82,25 @@ rule mechanism:
         'python "$SCRIPTS/mechanism.py" {input.spec:q} --threads {threads}'
 
 
+rule stability:
+    """Choose dampings from a few test examples, at every ensemble size of one costly point."""
+    input:
+        unpack(needs("evaluation/{setting}/{ensemble}/{method}/{point}/stability")),
+    output:
+        table="results/evaluation/{setting}/{ensemble}/{method}/{point}/stability.csv",
+        made="results/evaluation/{setting}/{ensemble}/{method}/{point}/stability.made.json",
+    log:
+        "logs/evaluation/{setting}/{ensemble}/{method}/{point}/stability.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/stability"),
+        runtime=60,
+    shell:
+        'python "$SCRIPTS/stability.py" {input.spec:q} --threads {threads}'
+
+
 rule summarise:
     """Put every measurement of one kind of a study into one tidy table."""
     input:

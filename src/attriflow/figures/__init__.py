@@ -4,7 +4,7 @@ A kind is a file with
     draw(summary) or draw(examples) or draw(summary, examples), ... -> Figure
 whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `sensitivity`, `transfer` and
 `interactions` (`attriflow.sensitivity`), `selection` and `curves` (`attriflow.choices`), `mislabel`
-(`attriflow.mislabel`), `mechanism` and `removal` (the modules of these names), `examples`, one mapping of
+(`attriflow.mislabel`), `mechanism`, `stability` and `removal` (the modules of these names), `examples`, one mapping of
 arrays a setting (`attriflow.extremes`). Figures of a table without rows are left out of the plan.
 """
 
