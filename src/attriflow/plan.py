@@ -107,7 +107,7 @@ class Plan:
             made["removal"] = [Source(job, "summary") for job in removals]
         if detected:
             made["mislabel"] = [Source(self._summary("mislabel", detected), "summary")]
-        for job in (self._sensitivity(evaluated), self._choices(summary)):
+        for job in (self._sensitivity(evaluated), self._choices(evaluated)):
             made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
         self._figures(made)
 
@@ -328,19 +328,21 @@ class Plan:
         inputs = {"tables": [Source(job, "table") for job in measured]}
         return self._job("summarise", f"evaluation/{self._study}{name}", {}, {"summary": "csv"}, inputs)
 
-    def _choices(self, summary: Job) -> Job | None:
+    def _choices(self, evaluated: list[Job]) -> Job | None:
         """How good chosen dampings are, and the curves that chose them; None where nothing chooses."""
         choosing = [job for job in self.jobs.values() if job.rule == "choose"]
         if not choosing:
             return None
         copied = ("setting", "ensemble", "method", "costly")
+        plain = [name for name in self._chosen("methods") if self.config["methods"][name]["kind"] == "grad_dot"]
         return self._job(
             "compare",
             f"evaluation/{self._study}selection",
-            {"chosen": [{key: job.settings[key] for key in copied} for job in choosing]},
+            {"chosen": [{key: job.settings[key] for key in copied} for job in choosing], "grad_dot": plain},
             {"selection": "csv", "curves": "curves.csv"},
             {
-                "summary": [Source(summary, "summary")],
+                "tables": [Source(job, "table") for job in evaluated],
+                "resamples": [Source(job, "resamples") for job in evaluated],
                 "selections": [Source(job, "selection") for job in choosing],
                 "curves": [Source(job, "curve") for job in choosing],
             },

@@ -98,7 +98,7 @@ def _summarise(job: Job, _registry: Registry) -> int:
 
 
 def _compare(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 20 * (_bytes(job, "summary") + _bytes(job, "curves"))  # text becomes objects
+    return _PLAIN + 20 * (_bytes(job, "tables") + _bytes(job, "curves")) + 2 * _bytes(job, "resamples")
 
 
 def _sensitivity(job: Job, _registry: Registry) -> int:
