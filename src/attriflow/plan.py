@@ -107,6 +107,7 @@ class Plan:
             made["removal"] = [Source(job, "summary") for job in removals]
         if detected:
             made["mislabel"] = [Source(self._summary("mislabel", detected), "summary")]
+        self._costs()
         for job in (self._sensitivity(evaluated), self._choices(evaluated)):
             made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
         self._figures(made)
@@ -345,6 +346,31 @@ class Plan:
                 "resamples": [Source(job, "resamples") for job in evaluated],
                 "selections": [Source(job, "selection") for job in choosing],
                 "curves": [Source(job, "curve") for job in choosing],
+            },
+        )
+
+    def _costs(self):
+        """What choosing dampings costs beside scoring, and retraining for the LDS; nothing where nothing chooses.
+
+        It reads what jobs say of themselves, never what they made, and nothing reads its table.
+        """
+        choosing = [job for job in self.jobs.values() if job.rule == "choose"]
+        settings = {job.settings["setting"] for job in choosing}
+        truths = [job for job in self.jobs.values() if job.rule == "collect" and job.settings["kind"] == "subsets"]
+        retrained = [source for job in truths if job.stem.split("/")[1] in settings for source in job.inputs["blocks"]]
+        if not retrained:
+            return
+        scored = [self.jobs[job.stem.removesuffix("/selection")] for job in choosing]
+        self._job(
+            "costs",
+            f"evaluation/{self._study}selection.costs",
+            {},
+            {"costs": "csv"},
+            {
+                "choosing": [Source(job, "selection") for job in choosing],
+                "scoring": [Source(job, "scores") for job in scored],
+                "preparing": [source for job in scored for source in job.inputs["prepared"]],
+                "retraining": retrained,
             },
         )
 

@@ -101,6 +101,10 @@ def _compare(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * (_bytes(job, "tables") + _bytes(job, "curves")) + 2 * _bytes(job, "resamples")
 
 
+def _costs(_job: Job, _registry: Registry) -> int:
+    return _PLAIN  # what other jobs say of themselves
+
+
 def _sensitivity(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * _bytes(job, "tables") + 2 * _bytes(job, "resamples")
 
@@ -126,6 +130,7 @@ _RULES = {
     "collect": _collect,
     "summarise": _summarise,
     "compare": _compare,
+    "costs": _costs,
     "sensitivity": _sensitivity,
     "extremes": _extremes,
     "removal": _removal,
