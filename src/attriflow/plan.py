@@ -439,7 +439,7 @@ class Plan:
         empty, listed = self._empty(made), self.config["run"].get("figures")
         for figure in list(self.registry.kinds("figures")) if listed is None else listed:
             needs = self.registry.arguments("figures", figure, "draw")
-            if reasons := [empty[name] for name in needs if name in empty]:
+            if reasons := [empty[name] for name in needs if name in empty] + self._unswept(figure):
                 if listed is None:
                     continue
                 raise ConfigError([f"run.figures: '{figure}' has nothing to show; it takes {reasons[0]}"])
@@ -458,15 +458,9 @@ class Plan:
         reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
         reasons["removal"] = "a section `removal` whose methods run"
         empty = {name: reason for name, reason in reasons.items() if name not in made}
-        if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
-            need = "a ground truth of the kind 'subsets'"
-            return empty | dict.fromkeys(("sensitivity", "transfer", "interactions"), need)
-        swept: dict[tuple[str, str], dict[str, set[str]]] = {}  # (ensemble, method) -> setting -> hyperparameters
-        for job in self.room("scores"):
-            if job.rule == "score":
-                names = [job.settings[key] for key in ("ensemble", "method", "setting")]
-                values = swept.setdefault(tuple(names[:2]), {}).setdefault(names[2], set())
-                values |= _several(self.config["methods"][names[1]], job.settings["sizes"])
+        swept = self._swept()
+        if swept is None:
+            return empty | dict.fromkeys(("sensitivity", "transfer", "interactions"), _SUBSETS)
         every = [names for settings in swept.values() for names in settings.values()]
         if not any(every):
             empty["sensitivity"] = "a method with several values of a hyperparameter"
@@ -475,6 +469,30 @@ class Plan:
         if not any(set(pair) <= names for pair in PAIRS for names in every):
             empty["interactions"] = f"a method with several values of both of a pair, one of {list(PAIRS)}"
         return empty
+
+    def _swept(self) -> dict[tuple[str, str], dict[str, set[str]]] | None:
+        """(ensemble, method) -> setting -> what has several values there; None where no LDS is measured."""
+        if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
+            return None
+        swept = {}
+        for job in self.room("scores"):
+            if job.rule == "score":
+                names = [job.settings[key] for key in ("ensemble", "method", "setting")]
+                values = swept.setdefault(tuple(names[:2]), {}).setdefault(names[2], set())
+                values |= _several(self.config["methods"][names[1]], job.settings["sizes"])
+        return swept
+
+    def _unswept(self, figure: str) -> list[str]:
+        """Why there is nothing along the hyperparameters that a figure shows together, its SWEPT."""
+        names, swept = set(self.registry.constants("figures", figure).get("SWEPT", ())), self._swept()
+        if names and swept is None:
+            return [_SUBSETS]
+        if any(names <= found for settings in (swept or {}).values() for found in settings.values()) or not names:
+            return []
+        return [f"a method with several values of each of {sorted(names)}"]
+
+
+_SUBSETS = "a ground truth of the kind 'subsets'"  # what the LDS is measured by
 
 
 def _several(entry: dict, sizes: list[int]) -> set[str]:
