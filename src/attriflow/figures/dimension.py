@@ -11,7 +11,8 @@ from attriflow.summary import best, gridded, hyperparameters, lds_of_loss, writt
 
 SWEPT = ("damping", "proj_dim")
 _FIXED = 1e-3
-# how the damping is taken -> label, line; colours are methods' own
+_SELECTED = "0.1"  # seen on top of the best, whose colour is the method's
+# how the damping is taken -> label, line
 _LINES = {
     "zero": ("no damping", "x:"),
     "fixed": (f"fixed, {_FIXED:g}", "s-."),
@@ -84,7 +85,7 @@ def _draw_lds(axes: Axes, table: pd.DataFrame):
     for way, rows in _taken(table, "proj_dim").items():
         label, line = _LINES[way]
         if len(rows):
-            shade = colour if way in ("best", "select") else "0.5"
+            shade = {"best": colour, "select": _SELECTED}.get(way, "0.5")
             axes.errorbar(
                 rows.proj_dim, rows.value, _style.errors(rows), fmt=line, color=shade, label=label, markersize=4,
                 linewidth=1, elinewidth=0.6,
@@ -95,9 +96,9 @@ def _draw_lds(axes: Axes, table: pd.DataFrame):
 
 def _draw_dampings(axes: Axes, table: pd.DataFrame, name: str):
     taken, colour = _taken(table, name), _style.colour(table.method.iloc[0])
-    for way in ("best", "select"):
+    for way, shade in (("best", colour), ("select", _SELECTED)):
         rows = taken[way]
-        axes.plot(rows[name], rows.damping, _LINES[way][1], color=colour, markersize=4, linewidth=1)
+        axes.plot(rows[name], rows.damping, _LINES[way][1], color=shade, markersize=4, linewidth=1)
     if name == "proj_dim":
         _dimensions(axes, table.proj_dim)
     else:
