@@ -101,6 +101,19 @@ def test_a_curve_that_chooses_nothing_is_said_and_leaves_no_row(selecting):
     assert table[(table.method == "trak") & (table.damping_rule == "select")].empty
 
 
+def test_a_run_compares_and_costs_its_choices(selecting):
+    folder = selecting.folder / "results/evaluation"
+    table = pd.read_csv(folder / "selection.csv")
+    found = table[(table.method == "influence") & (table.rule == "select")]
+    assert (found.lost_low <= found.lost).all()
+    assert (found.lost <= found.lost_high).all()
+    assert set(table[table.method == "influence"].rule) == {*RULES, "0.01", "best"}
+    costs = pd.read_csv(folder / "selection.costs.csv")
+    assert sorted(costs.method) == ["influence", "trak"]
+    assert (costs.models == 12).all()  # 6 subsets, trained twice
+    assert (costs[["choose_seconds", "prepare_seconds", "score_seconds", "retrain_seconds"]] > 0).all().all()
+
+
 def test_one_more_damping_reruns_scores_and_not_the_choice(selecting, tmp_path):
     project = selecting.copy(tmp_path / "project")
     project.edit("config.yaml", "damping: [0.01, 0.1, select]", "damping: [0.01, 0.1, 1.0, select]")

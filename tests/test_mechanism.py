@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_selection import all_subsets, centred, dual, outputs, powers
+from test_selection import all_subsets, centred, dual, groups, outputs, powers
 
 from attriflow import mechanism
 
@@ -14,7 +14,7 @@ def scanned(masks, measured, dampings=DAMPINGS, spectrum=None, gradients=None) -
     """The columns of a scan."""
     train, test = gradients or centred()
     spectrum = spectrum or dual(train, test)
-    found = mechanism.scan(masks, measured, lambda each: powers(train, test, each), spectrum, dampings, **OPTIONS)
+    found = mechanism.scan(measured, lambda each: groups(masks, train, test, each), spectrum, dampings, **OPTIONS)
     return {name: np.array([row[name] for row in found]) for name in found[0]}
 
 
@@ -80,7 +80,7 @@ def test_outputs_that_are_linear_in_the_subset_give_the_covariance_of_the_note()
     weights = np.random.default_rng(0).standard_normal((8, 3))
     masks, measured = linear(weights)
     b = 4 * 4 / (8 * 7) * train.T @ (weights - weights.mean(0))  # a (n - a) / (n (n - 1)) of the sum over examples
-    found = mechanism.mechanism(masks, measured, [powers(train, test, 0.1)], dual(train, test), np.array([0.1]))
+    found = mechanism.mechanism(measured, [groups(masks, train, test, 0.1)], dual(train, test), np.array([0.1]))
     inverse = np.linalg.inv(train.T @ train / 8 + 0.1 * np.eye(5))
     for o, matrix in ((found.o_1, inverse), (found.o_2, inverse @ inverse)):
         np.testing.assert_allclose(o[0], np.einsum("mp,pq,qm->m", test, matrix, b), rtol=1e-9)

@@ -14,7 +14,9 @@ from attriflow.fingerprint import digest
 
 SCORES = "scores/digits_mlp/independent"
 EVALUATION = "evaluation/digits_mlp/independent"
-DRAWN = ("examples", "heatmaps", "lds_by_hyperparameter", "lds_by_method", "sensitivity_ranking")  # of one setting
+DRAWN = (  # of one setting
+    "dimension", "examples", "heatmaps", "lds_by_hyperparameter", "lds_by_method", "sensitivity_ranking"
+)  # fmt: skip
 FIGURES = {f"figures/{name}" for name in DRAWN}
 AFTER_SCORES = {"evaluation/summary", "evaluation/sensitivity", "evaluation/examples/digits_mlp", *FIGURES}
 POINTS = {

@@ -216,6 +216,11 @@ def powers(train, test, damping):
     return train @ matrix @ test.T, train @ matrix @ matrix @ test.T
 
 
+def groups(masks, train, test, damping):
+    """Group scores of power 1 and 2, (s, m) each."""
+    return [masks @ each for each in powers(train, test, damping)]
+
+
 def test_the_zeroth_indicator_is_the_correlation_of_group_scores_with_those_of_grad_dot():
     train, test = centred()
     masks = all_subsets(8, 4)
@@ -389,10 +394,10 @@ def test_the_correlation_rises_with_the_damping_exactly_where_the_indicator_is_b
     masks = all_subsets(8, 4)
     measured, spectrum = outputs(seed, masks), dual(train, test)
     dampings = np.geomspace(1e-5, 1e2, 60)
-    found = mechanism(masks, measured, (powers(train, test, each) for each in dampings), spectrum, dampings)
+    found = mechanism(measured, (groups(masks, train, test, each) for each in dampings), spectrum, dampings)
     step = 1e-4
     below, above = (
-        mechanism(masks, measured, (powers(train, test, each) for each in moved), spectrum, moved).correlation
+        mechanism(measured, (groups(masks, train, test, each) for each in moved), spectrum, moved).correlation
         for moved in (dampings * (1 - step), dampings * (1 + step))
     )
     slope = (above - below) / (2 * step)  # in the logarithm
@@ -408,34 +413,34 @@ def test_covariances_and_correlation_are_those_of_group_scores():
     train, test = centred()
     masks = all_subsets(8, 3)
     measured = outputs(0, masks)
-    pair = powers(train, test, 0.1)
-    found = mechanism(masks.astype(bool), measured, [pair], dual(train, test), [0.1])
+    pair = groups(masks, train, test, 0.1)
+    found = mechanism(measured, [pair], dual(train, test), [0.1])
     for test_index in range(3):
         for values, scores in ((found.o_1, pair[0]), (found.o_2, pair[1])):
-            expected = np.cov(masks @ scores[:, test_index], measured[:, test_index], bias=True)[0, 1]
+            expected = np.cov(scores[:, test_index], measured[:, test_index], bias=True)[0, 1]
             assert values[0, test_index] == pytest.approx(expected, rel=1e-9)
-        expected = np.corrcoef(masks @ pair[0][:, test_index], measured[:, test_index])[0, 1]
+        expected = np.corrcoef(pair[0][:, test_index], measured[:, test_index])[0, 1]
         assert found.correlation[0, test_index] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_mechanism_refuses_what_does_not_fit():
     train, test = centred()
     masks, spectrum = all_subsets(8, 4), dual(train, test)
-    measured, pair = outputs(0, masks), powers(train, test, 0.1)
+    measured, pair = outputs(0, masks), groups(masks, train, test, 0.1)
     with pytest.raises(ValueError, match=r"measured outputs have shape \(70, 2\), expected \(70, 3\)"):
-        mechanism(masks, measured[:, :2], [pair], spectrum, [0.1])
-    with pytest.raises(ValueError, match=r"scores of power 2 have shape \(7, 3\), expected \(8, 3\)"):
-        mechanism(masks, measured, [(pair[0], pair[1][1:])], spectrum, [0.1])
+        mechanism(measured[:, :2], [pair], spectrum, [0.1])
+    with pytest.raises(ValueError, match=r"group scores of power 2 have shape \(69, 3\), expected \(70, 3\)"):
+        mechanism(measured, [(pair[0], pair[1][1:])], spectrum, [0.1])
     with pytest.raises(ValueError, match="outputs of test example 1 are the same for all 70 subsets"):
-        mechanism(masks, measured * [1, 0, 1], [pair], spectrum, [0.1])
+        mechanism(measured * [1, 0, 1], [pair], spectrum, [0.1])
     with pytest.raises(ValueError, match=r"not finite at index \(3, 0\)"):
         measured[3, 0] = np.nan
-        mechanism(masks, measured, [pair], spectrum, [0.1])
-    with pytest.raises(ValueError, match="scores of 1 dampings, expected those of 2"):
-        mechanism(masks, outputs(0, masks), [pair], spectrum, [0.1, 1.0])
+        mechanism(measured, [pair], spectrum, [0.1])
+    with pytest.raises(ValueError, match="group scores of 1 dampings, expected those of 2"):
+        mechanism(outputs(0, masks), [pair], spectrum, [0.1, 1.0])
     spectrum.weights[:, 1] = 0
     with pytest.raises(ValueError, match="test example 1 has no indicator"):
-        mechanism(masks, outputs(0, masks), [pair], spectrum, [0.1])
+        mechanism(outputs(0, masks), [pair], spectrum, [0.1])
 
 
 # --- refusals ------------------------------------------------------------------------------------------------

@@ -263,10 +263,14 @@ def test_the_resamples_of_a_table_give_its_intervals(finished):
 
 def test_figures_of_empty_tables_are_left_out():
     drawn = {job.settings["figure"] for job in plan(ROOT, yaml.safe_load(TINY)).room("figures")}
-    assert {"sensitivity_ranking", "heatmaps"} <= drawn
+    assert {"sensitivity_ranking", "heatmaps", "dimension"} <= drawn
     assert "transfer" not in drawn
     leave_one_out = plan(ROOT, yaml.safe_load(TINY) | {"run": {"ground_truth": ["leave_one_out"]}})
-    assert "sensitivity_ranking" not in {job.settings["figure"] for job in leave_one_out.room("figures")}
+    drawn = {job.settings["figure"] for job in leave_one_out.room("figures")}
+    assert not {"sensitivity_ranking", "dimension"} & drawn
+    one = yaml.safe_load(TINY)
+    one["methods"]["trak"]["proj_dim"] = 8
+    assert "dimension" not in {job.settings["figure"] for job in plan(ROOT, one).room("figures")}
 
 
 @pytest.mark.parametrize(
@@ -278,6 +282,11 @@ def test_figures_of_empty_tables_are_left_out():
         ),
         ({"figures": ["heatmaps"], "methods": ["grad_dot"]}, "it takes a method with several values of both of a pair"),
         (
+            {"figures": ["dimension"], "methods": ["influence"]},
+            r"it takes a method with several values of each of \['damping', 'proj_dim'\]",
+        ),
+        ({"figures": ["dimension"], "ground_truth": ["leave_one_out"]}, "it takes a ground truth of the kind"),
+        (
             {"figures": ["sensitivity_ranking"], "ground_truth": ["leave_one_out"]},
             "it takes a ground truth of the kind",
         ),
@@ -288,7 +297,9 @@ def test_a_figure_that_is_asked_for_and_has_nothing_to_show_is_refused(run, mess
         plan(ROOT, yaml.safe_load(TINY) | {"run": run})
 
 
-@pytest.mark.parametrize("figure", ["heatmaps", "lds_by_hyperparameter", "sensitivity_ranking", "transfer"])
+@pytest.mark.parametrize(
+    "figure", ["dimension", "heatmaps", "lds_by_hyperparameter", "sensitivity_ranking", "transfer"]
+)
 def test_figures_are_drawn_where_a_setting_lacks_a_method(figure):
     both = [rows(PLANE, NAMES, setting=setting, rows=50, test_examples=7) for setting in ("a", "b")]
     alone = rows({(0.1,): 0.2, (1.0,): 0.3}, ("damping",), method="influence", rows=50, test_examples=7)
@@ -299,3 +310,22 @@ def test_figures_are_drawn_where_a_setting_lacks_a_method(figure):
     )
     words = [text.get_text() for axes in drawn.axes for text in (axes.title, *axes.get_yticklabels())]
     assert any("TRAK" in each for each in words)
+
+
+def test_every_way_to_take_a_damping_is_a_line_against_the_projected_dimension():
+    plane = PLANE | {(0.0, 64): 0.05, (0.001, 64): 0.1, (0.0, 512): 0.02, (0.001, 512): 0.2}
+    large, small = (
+        rows({at: value - less for at, value in plane.items()}, NAMES, ensemble_size=size, rows=50, test_examples=7)
+        for size, less in ((5, 0), (1, 0.01))
+    )
+    chosen = rows({(0.07, 512): 0.59}, NAMES, ensemble_size=5, rows=50, test_examples=7, damping_rule="select")
+    table = pd.concat([large, small, chosen], ignore_index=True)
+    high, middle, low = Registry().load("figures", "dimension").draw(table).axes
+    labels = [text.get_text() for text in high.get_legend().get_texts()]
+    assert labels == ["no damping", "fixed, 0.001", "best of the grid", "selected"]
+    lines = {each.get_label(): each[0].get_ydata().tolist() for each in high.containers}
+    assert lines["no damping"] == [0.05, 0.02]
+    assert lines["best of the grid"] == [0.3, 0.6]
+    assert lines["selected"] == [0.59]
+    assert [line.get_ydata().tolist() for line in middle.lines] == [[1.0, 0.1], [0.07]]
+    assert [line.get_xdata().tolist() for line in low.lines] == [[1, 5], [5]]

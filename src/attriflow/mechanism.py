@@ -50,33 +50,31 @@ class Mechanism:
 
 
 def mechanism(
-    masks: np.ndarray,
     measured: np.ndarray,
-    scores: Iterable[tuple[np.ndarray, np.ndarray]],
+    groups: Iterable[tuple[np.ndarray, np.ndarray]],
     spectrum: Spectrum,
     dampings: np.ndarray,
 ) -> Mechanism:
-    """r and what it is made of at every damping.
+    r"""r and what it is made of at every damping.
 
-    masks (s, n): the subsets. measured (s, m): their outputs, positive = better (minus the loss), repeats averaged.
-    scores: for one damping after the other $s_1$ and $s_2$, both (n, m). Raises ValueError for shapes that do not fit,
-    numbers that are not finite, scores of fewer or more dampings, outputs that are the same for all subsets, and test
-    examples that have no indicator.
+    measured (s, m): outputs of the subsets, positive = better (minus the loss), repeats averaged. groups: for one
+    damping after the other the group scores of power 1 and 2, $\sum_{i \in A} (s_k)_i$, (s, m) each. Raises ValueError
+    for shapes that do not fit, numbers that are not finite, group scores of fewer or more dampings, outputs that are
+    the same for all subsets, and test examples that have no indicator.
     """
-    masks, measured = np.asarray(masks, np.float64), np.asarray(measured, np.float64)
-    (s, n), m = masks.shape, spectrum.weights.shape[1]
-    expect_shape("measured outputs", measured, (s, m), "subsets, test examples")
+    measured, m = np.asarray(measured, np.float64), spectrum.weights.shape[1]
+    expect_shape("measured outputs", measured, (len(measured), m), "subsets, test examples")
     expect_finite("measured outputs", measured)
     constant = np.flatnonzero(np.ptp(measured, axis=0) == 0)
     if len(constant):
-        raise ValueError(f"outputs of test example {constant[0]} are the same for all {s} subsets")
+        raise ValueError(f"outputs of test example {constant[0]} are the same for all {len(measured)} subsets")
     measured = measured - measured.mean(0)
     if not spectrum.seen.all():
         raise ValueError(f"test example {np.argmin(spectrum.seen)} has no indicator: leave it out")
     t = moments(spectrum, dampings)
-    found = [_covariances(masks, measured, pair, (n, m)) for pair in scores]
+    found = [_covariances(measured, pair) for pair in groups]
     if len(found) != len(dampings):
-        raise ValueError(f"scores of {len(found)} dampings, expected those of {len(dampings)}")
+        raise ValueError(f"group scores of {len(found)} dampings, expected those of {len(dampings)}")
     o_1, o_2, lengths, turning = (np.stack(each) for each in zip(*found, strict=True))
     ratio = np.divide(o_1, o_2, out=np.full_like(o_1, np.inf), where=o_2 != 0) * np.sqrt(t[3] / t[1])
     share = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)  # of what a length divides
@@ -84,14 +82,12 @@ def mechanism(
     return Mechanism(o_1, o_2, lengths, o_1 * share, ratio, o_1 * t[3] > o_2 * t[2], slope, slope_by_moments)
 
 
-def _covariances(masks: np.ndarray, measured: np.ndarray, scores: tuple, shape: tuple) -> tuple[np.ndarray, ...]:
+def _covariances(measured: np.ndarray, groups: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
     """o_1, o_2, the length and what t_3 / t_2 is over these subsets (m,), of one damping."""
-    groups = []
-    for power, each in enumerate(scores, 1):
-        expect_shape(f"scores of power {power}", each, shape, "training examples, test examples")
-        expect_finite(f"scores of power {power}", each)
-        sums = masks @ each  # (s, m)
-        groups.append(sums - sums.mean(0))
+    for power, each in enumerate(groups, 1):
+        expect_shape(f"group scores of power {power}", each, measured.shape, "subsets, test examples")
+        expect_finite(f"group scores of power {power}", each)
+    groups = [each - each.mean(0, dtype=np.float64) for each in groups]
     first, second = ((each * measured).mean(0) for each in groups)
     variance, covariance = (np.mean(groups[0] * each, 0) for each in groups)
     turning = np.divide(covariance, variance, out=np.zeros_like(first), where=variance > 0)
@@ -118,9 +114,8 @@ def dampings(grid: list[float]) -> np.ndarray:
 
 
 def scan(
-    masks: np.ndarray,
     measured: np.ndarray,
-    powers: Callable[[float], tuple[np.ndarray, np.ndarray]],
+    groups: Callable[[float], tuple[np.ndarray, np.ndarray]],
     spectrum: Spectrum,
     dampings: np.ndarray,
     *,
@@ -130,13 +125,14 @@ def scan(
 ) -> list[dict]:
     r"""What `mechanism` finds for one member, over test examples: a row a damping.
 
-    masks, measured: as in `mechanism`. powers: a damping to $s_1$ and $s_2$. Test examples without an indicator
-    (`without_indicator`) and those whose outputs are the same for all subsets (`constant`) are left out and counted.
+    measured (s, m) as in `mechanism`. groups: from a damping to the group scores of power 1 and 2, (s, m) each. Test
+    examples without an indicator (`without_indicator`) and those whose outputs are the same for all subsets
+    (`constant`) are left out and counted.
 
     xi_0, xi_1, correlation, slope, slope_by_moments: means. rises: the share of test examples. ratio: the median of r,
     with a bootstrap interval over test examples, `ratio_low` to `ratio_high`, and quartiles; ratio_mean: the mean of
     the finite ones, `ratio_finite` of them, and its standard error, `ratio_error`. o_2_positive: the share of test
-    examples with $o_2 > 0$, those for which r says where $c_p$ rises. pooled_ratio: $ar r$, NaN where the sum below
+    examples with $o_2 > 0$, those for which r says where $c_p$ rises. pooled_ratio: $\bar r$, NaN where the sum below
     is not positive.
 
     Raises ValueError where no test example is left.
@@ -146,8 +142,8 @@ def scan(
     if not kept.any():
         raise ValueError(f"each of {len(kept)} test examples has no indicator or the same output for all subsets")
     tests = Spectrum(spectrum.values, spectrum.weights[:, kept], spectrum.counts, spectrum.dimension)
-    pairs = ([each[:, kept] for each in powers(damping)] for damping in dampings)
-    found = mechanism(masks, measured[:, kept], pairs, tests, dampings)
+    pairs = ([each[:, kept] for each in groups(damping)] for damping in dampings)
+    found = mechanism(measured[:, kept], pairs, tests, dampings)
     m = int(kept.sum())
     drawn = stream(seed, "mechanism", "bootstrap", m).integers(m, size=(resamples, m))
     counted = {"test_examples": m, "without_indicator": np.count_nonzero(~spectrum.seen)}

@@ -107,7 +107,8 @@ class Plan:
         for name, rules in TABLES.items():
             if measured := [job for job in self.jobs.values() if job.rule in rules]:
                 made[name] = [Source(self._summary(name, measured), "summary")]
-        for job in (self._sensitivity(evaluated), self._choices(summary)):
+        self._costs()
+        for job in (self._sensitivity(evaluated), self._choices(evaluated)):
             made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
         self._figures(made)
 
@@ -364,21 +365,48 @@ class Plan:
         inputs = {"tables": [Source(job, "table") for job in measured]}
         return self._job("summarise", f"evaluation/{self._study}{name}", {}, {"summary": "csv"}, inputs)
 
-    def _choices(self, summary: Job) -> Job | None:
+    def _choices(self, evaluated: list[Job]) -> Job | None:
         """How good chosen dampings are, and the curves that chose them; None where nothing chooses."""
         choosing = [job for job in self.jobs.values() if job.rule == "choose"]
         if not choosing:
             return None
         copied = ("setting", "ensemble", "method", "costly")
+        plain = [name for name in self._chosen("methods") if self.config["methods"][name]["kind"] == "grad_dot"]
         return self._job(
             "compare",
             f"evaluation/{self._study}selection",
-            {"chosen": [{key: job.settings[key] for key in copied} for job in choosing]},
+            {"chosen": [{key: job.settings[key] for key in copied} for job in choosing], "grad_dot": plain},
             {"selection": "csv", "curves": "curves.csv"},
             {
-                "summary": [Source(summary, "summary")],
+                "tables": [Source(job, "table") for job in evaluated],
+                "resamples": [Source(job, "resamples") for job in evaluated],
                 "selections": [Source(job, "selection") for job in choosing],
                 "curves": [Source(job, "curve") for job in choosing],
+            },
+        )
+
+    def _costs(self):
+        """What choosing dampings costs beside scoring, and retraining for the LDS; nothing where nothing chooses.
+
+        It reads what jobs say of themselves, never what they made, and nothing reads its table.
+        """
+        choosing = [job for job in self.jobs.values() if job.rule == "choose"]
+        settings = {job.settings["setting"] for job in choosing}
+        truths = [job for job in self.jobs.values() if job.rule == "collect" and job.settings["kind"] == "subsets"]
+        retrained = [source for job in truths if job.stem.split("/")[1] in settings for source in job.inputs["blocks"]]
+        if not retrained:
+            return
+        scored = [self.jobs[job.stem.removesuffix("/selection")] for job in choosing]
+        self._job(
+            "costs",
+            f"evaluation/{self._study}selection.costs",
+            {},
+            {"costs": "csv"},
+            {
+                "choosing": [Source(job, "selection") for job in choosing],
+                "scoring": [Source(job, "scores") for job in scored],
+                "preparing": [source for job in scored for source in job.inputs["prepared"]],
+                "retraining": retrained,
             },
         )
 
@@ -447,7 +475,7 @@ class Plan:
         empty, listed = self._empty(made), self.config["run"].get("figures")
         for figure in list(self.registry.kinds("figures")) if listed is None else listed:
             needs = self.registry.arguments("figures", figure, "draw")
-            if reasons := [empty[name] for name in needs if name in empty]:
+            if reasons := [empty[name] for name in needs if name in empty] + self._unswept(figure):
                 if listed is None:
                     continue
                 raise ConfigError([f"run.figures: '{figure}' has nothing to show; it takes {reasons[0]}"])
@@ -467,15 +495,9 @@ class Plan:
         reasons |= {"removal": "a section `removal` whose methods run", "stability": choosing}
         reasons["mechanism"] = f"{choosing}, with a function `powers`, and a ground truth of the kind 'subsets'"
         empty = {name: reason for name, reason in reasons.items() if name not in made}
-        if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
-            need = "a ground truth of the kind 'subsets'"
-            return empty | dict.fromkeys(("sensitivity", "transfer", "interactions"), need)
-        swept: dict[tuple[str, str], dict[str, set[str]]] = {}  # (ensemble, method) -> setting -> hyperparameters
-        for job in self.room("scores"):
-            if job.rule == "score":
-                names = [job.settings[key] for key in ("ensemble", "method", "setting")]
-                values = swept.setdefault(tuple(names[:2]), {}).setdefault(names[2], set())
-                values |= _several(self.config["methods"][names[1]], job.settings["sizes"])
+        swept = self._swept()
+        if swept is None:
+            return empty | dict.fromkeys(("sensitivity", "transfer", "interactions"), _SUBSETS)
         every = [names for settings in swept.values() for names in settings.values()]
         if not any(every):
             empty["sensitivity"] = "a method with several values of a hyperparameter"
@@ -484,6 +506,30 @@ class Plan:
         if not any(set(pair) <= names for pair in PAIRS for names in every):
             empty["interactions"] = f"a method with several values of both of a pair, one of {list(PAIRS)}"
         return empty
+
+    def _swept(self) -> dict[tuple[str, str], dict[str, set[str]]] | None:
+        """(ensemble, method) -> setting -> what has several values there; None where no LDS is measured."""
+        if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
+            return None
+        swept = {}
+        for job in self.room("scores"):
+            if job.rule == "score":
+                names = [job.settings[key] for key in ("ensemble", "method", "setting")]
+                values = swept.setdefault(tuple(names[:2]), {}).setdefault(names[2], set())
+                values |= _several(self.config["methods"][names[1]], job.settings["sizes"])
+        return swept
+
+    def _unswept(self, figure: str) -> list[str]:
+        """Why there is nothing along the hyperparameters that a figure shows together, its SWEPT."""
+        names, swept = set(self.registry.constants("figures", figure).get("SWEPT", ())), self._swept()
+        if names and swept is None:
+            return [_SUBSETS]
+        if any(names <= found for settings in (swept or {}).values() for found in settings.values()) or not names:
+            return []
+        return [f"a method with several values of each of {sorted(names)}"]
+
+
+_SUBSETS = "a ground truth of the kind 'subsets'"  # what the LDS is measured by
 
 
 def _several(entry: dict, sizes: list[int]) -> set[str]:

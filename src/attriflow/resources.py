@@ -104,7 +104,11 @@ def _summarise(job: Job, _registry: Registry) -> int:
 
 
 def _compare(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 20 * (_bytes(job, "summary") + _bytes(job, "curves"))  # text becomes objects
+    return _PLAIN + 20 * (_bytes(job, "tables") + _bytes(job, "curves")) + 2 * _bytes(job, "resamples")
+
+
+def _costs(_job: Job, _registry: Registry) -> int:
+    return _PLAIN  # what other jobs say of themselves
 
 
 def _sensitivity(job: Job, _registry: Registry) -> int:
@@ -134,6 +138,7 @@ _RULES = {
     "collect": _collect,
     "summarise": _summarise,
     "compare": _compare,
+    "costs": _costs,
     "sensitivity": _sensitivity,
     "extremes": _extremes,
     "removal": _removal,

@@ -13,6 +13,7 @@ import pandas as pd
 from attriflow.defaults import default, stand_in
 from attriflow.hyperparameters import point_name
 from attriflow.pairs import PAIRS, SIZE
+from attriflow.resamples import halves, interval
 from attriflow.summary import gridded, hyperparameters, lds_of_loss, ordered, written
 
 POINT = "point"  # in a column `hyperparameter`: all of them together
@@ -118,20 +119,11 @@ def _row(grid: Grid, name: str, resampled: np.ndarray, kinds: dict[str, str]) ->
     line, top = grid.line(name), grid.table.loc[grid.best]
     worst = min(line, key=lambda value: grid.table.at[line[value], "value"])
     values = {"hyperparameter": name, "values": len(line), "best": _value(grid, name), "worst": worst}
-    values |= {"lds": top.value, "low": top.low, "high": top.high} | _halves(grid.table)
+    values |= {"lds": top.value, "low": top.low, "high": top.high} | halves(grid.table)
     values |= _renamed(_lost(grid, line[worst], grid.best, resampled), "range")
     given, used = _default(grid, name, kinds[top.method])
     values |= {"default": given, "stand_in": used}
     return values | (_renamed(_lost(grid, line[used], grid.best, resampled), "regret") if used else {})
-
-
-def _halves(table: pd.DataFrame) -> dict[str, float]:
-    """The LDS of the point chosen on half of the subsets, on that half and on the other one; the mean of both ways."""
-    first, second = table.first_half.idxmax(), table.second_half.idxmax()
-    return {
-        "same_half": (table.at[first, "first_half"] + table.at[second, "second_half"]) / 2,
-        "cross_fitted": (table.at[first, "second_half"] + table.at[second, "first_half"]) / 2,
-    }
 
 
 def _default(grid: Grid, name: str, kind: str) -> tuple[object, str | None]:
@@ -195,9 +187,7 @@ def _value(grid: Grid, name: str) -> str:
 
 def _lost(grid: Grid, place: int, best: int, resampled: np.ndarray) -> dict[str, float]:
     """The LDS at a place, and how far it lies below that at the best, with its interval."""
-    confidence = grid.table.at[place, "confidence"]
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.quantile(resampled[best] - resampled[place], ends)
+    low, high = interval(resampled[best] - resampled[place], grid.table.at[place, "confidence"])
     value = grid.table.at[place, "value"]
     return {"lds": value, "lost": grid.table.at[best, "value"] - value, "lost_low": low, "lost_high": high}
 

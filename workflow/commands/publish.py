@@ -19,6 +19,7 @@ ROOT = Path()
 TABLES = {
     "summarise": ["summary"],
     "compare": ["selection"],
+    "costs": ["costs"],
     "sensitivity": ["sensitivity", "transfer", "interactions"],
     "removal": ["summary"],
 }

@@ -140,6 +140,25 @@ rule compare:
         'python "$SCRIPTS/compare.py" {input.spec:q} --threads {threads}'
 
 
+rule costs:
+    """Say what choosing dampings cost, beside scoring, and beside the retraining that tuning them asks for."""
+    input:
+        unpack(needs("evaluation/{study}selection.costs")),
+    output:
+        costs="results/evaluation/{study}selection.costs.csv",
+        made="results/evaluation/{study}selection.costs.made.json",
+    log:
+        "logs/evaluation/{study}selection.costs.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{study}selection.costs"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/costs.py" {input.spec:q} --threads {threads}'
+
+
 rule sensitivity:
     """Say how much each hyperparameter matters, and what values from elsewhere cost."""
     input:

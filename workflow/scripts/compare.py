@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from attriflow import choices
+from attriflow import choices, resamples
 from attriflow.io import load_json, save_table
 from attriflow.job import Job, run
 
@@ -13,8 +13,9 @@ def main(job: Job):
         names = {key: each[key] for key in ("setting", "ensemble", "method")} | each["costly"]
         chosen += choices.said(names, load_json(path))
         curves.append(pd.read_csv(curve).assign(**names))
-    summary = pd.read_csv(job.input("summary"))
-    save_table(job.outputs["selection"], choices.table(summary, pd.DataFrame(chosen)))
+    measured, resampled = resamples.load(job.inputs("tables"), job.inputs("resamples"))
+    found = choices.table(measured, resampled, pd.DataFrame(chosen), job.settings["grad_dot"])
+    save_table(job.outputs["selection"], found)
     save_table(job.outputs["curves"], pd.concat(curves, ignore_index=True))
 
 

@@ -27,12 +27,12 @@ def main(job: Job):
         named |= {"point": point_name(settings["costly"] | point)}
         for member, arrays in zip(members, prepared.members(job.inputs("prepared"), count), strict=True):
             spectrum = method.spectrum(arrays, **point)
-            powers = lambda damping: method.powers(arrays, damping=damping, **point)  # noqa: B023, E731
             selected = selection.select([spectrum]).value
             for truth, (masks, outputs) in truths.items():
+                groups = lambda damping: method.powers(arrays, masks, damping=damping, **point)  # noqa: B023, E731
                 described = named | {"truth": truth, "member": member["name"]}
                 chosen = {"selected": np.nan if selected is None else selected, **settings["costly"], **point}
-                found = mechanism.scan(masks, outputs, powers, spectrum, dampings, **options)
+                found = mechanism.scan(outputs, groups, spectrum, dampings, **options)
                 rows += [described | row | chosen for row in found]
             progress()
     save_table(job.outputs["table"], pd.DataFrame(rows))

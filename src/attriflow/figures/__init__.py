@@ -5,7 +5,8 @@ A kind is a file with
 whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `sensitivity`, `transfer` and
 `interactions` (`attriflow.sensitivity`), `selection` and `curves` (`attriflow.choices`), `mislabel`
 (`attriflow.mislabel`), `mechanism`, `stability` and `removal` (the modules of these names), `examples`, one mapping of
-arrays a setting (`attriflow.extremes`). Figures of a table without rows are left out of the plan.
+arrays a setting (`attriflow.extremes`). A constant SWEPT names hyperparameters of which one method must have several
+values each. Figures of a table without rows, or without what is SWEPT, are left out of the plan.
 """
 
 from pathlib import Path

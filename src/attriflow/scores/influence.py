@@ -114,11 +114,14 @@ def _inverse(member: dict[str, np.ndarray], damping: float) -> np.ndarray:
     return (1 / (np.abs(member["values"]) + damping)).astype(np.float32)
 
 
-def powers(member: dict[str, np.ndarray], *, damping: NonNegative) -> tuple[np.ndarray, np.ndarray]:
-    r"""$g_{test}^\top (C + \lambda I)^{-k} g_i$ of one member, k = 1 and 2, (n, m) each: see `attriflow.mechanism`."""
+def powers(member: dict[str, np.ndarray], masks: np.ndarray, *, damping: NonNegative) -> tuple[np.ndarray, np.ndarray]:
+    r"""Group scores: $g_{test}^\top (C + \lambda I)^{-k} g_i$ of one member, summed over the training examples of each
+    subset, masks (s, n); k = 1 and 2, (s, m) each. See `attriflow.mechanism`.
+    """
     left, right = torch.from_numpy(np.asarray(member["left"])), torch.from_numpy(np.asarray(member["right"]))
-    inverse = torch.from_numpy(_inverse(member, damping))[:, None]
-    return (left @ (inverse * right)).numpy(), (left @ (inverse.square() * right)).numpy()
+    groups = torch.from_numpy(masks.astype(np.float32)) @ left  # (s, q)
+    inverse = torch.from_numpy(_inverse(member, damping))
+    return ((groups * inverse) @ right).numpy(), ((groups * inverse.square()) @ right).numpy()
 
 
 def spectrum(member: dict[str, np.ndarray]) -> Spectrum:
