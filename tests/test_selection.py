@@ -306,6 +306,20 @@ def test_where_a_curve_chooses_nothing_there_is_a_warning_and_no_value():
     assert "flat" in near.warning
 
 
+def test_a_mean_that_is_hardly_below_the_threshold_chooses_with_a_warning():
+    dips = two_scales()
+    lowest = indicators(dips, curve([dips]).dampings)[1].mean(-1).min()
+    for flat, warned in ((2, False), (8, True)):  # test examples in one mode alone, whose indicator is 1 everywhere
+        many = 12 * flat  # enough that dips * lowest + flat lies below one half, by much or by little
+        count = int(np.ceil(flat * (1 - 0.49) / (0.49 - lowest))) if warned else many
+        alone = np.tile(np.array([[0.0], [1.0]]), flat)
+        weights = np.hstack([np.tile(dips.weights[:, :1], count), alone])
+        found = select([Spectrum(dips.values, weights, dips.counts, dips.dimension)])
+        assert found.value is not None
+        assert bool(found.warning) == warned
+    assert "hardly below 0.5: 0.4" in found.warning
+
+
 def test_one_test_example_has_a_curve_without_standard_errors():
     found = select([two_scales()])
     assert found.value is not None

@@ -32,6 +32,7 @@ THRESHOLD = 0.5
 _POINTS = 20  # dampings a decade
 _BEYOND = 100  # times below the smallest and above the largest eigenvalue the curve has reached its two limits
 _FLAT = 0.01  # a mean that varies by less over all dampings chooses none
+_CLEAR = 2  # standard errors, over test examples, by which the mean should come from below the threshold
 _BLOCK_BYTES = 64 * 2**20  # of (dampings, modes) that are held at once
 
 
@@ -55,9 +56,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Selection:
-    """The damping that a curve chooses, None with a warning that says why where it chooses none.
+    """The damping that a curve chooses, None where it chooses none.
 
-    crossings: how often the mean comes up through the threshold; value is the last of them.
+    crossings: how often the mean comes up through the threshold; value is the last of them. warning: why there is no
+    value, or why other test examples might choose none; empty where neither.
     """
 
     value: float | None
@@ -138,6 +140,7 @@ def choose(curve: Curve, *, threshold: float = THRESHOLD, indicator: Literal[0, 
         place = ups[-1]
         share = (threshold - mean[place]) / (mean[place + 1] - mean[place])
         value = float(np.exp(dampings[place] + share * (dampings[place + 1] - dampings[place])))
+        warning = _shallow(mean, curve.errors[indicator], threshold, np.flatnonzero(~below[:place]), place)
     return Selection(value, len(ups), warning, indicator, threshold, curve)
 
 
@@ -164,6 +167,18 @@ def _warning(curve: Curve, mean: np.ndarray, threshold: float, crossings: int) -
     if not crossings:
         return f"the mean indicator falls through {threshold} and does not come up again {span}"
     return ""
+
+
+def _shallow(mean: np.ndarray, errors: np.ndarray, threshold: float, above: np.ndarray, place: int) -> str:
+    """Whether the mean, before it comes up behind a place, was only a little below the threshold."""
+    start = above[-1] + 1 if len(above) else 0
+    lowest = start + int(np.argmin(mean[start : place + 1]))
+    if threshold - mean[lowest] >= _CLEAR * errors[lowest] or np.isnan(errors[lowest]):
+        return ""
+    return (
+        f"the mean indicator is hardly below {threshold}: {mean[lowest]:.4f}, with a standard error of "
+        f"{errors[lowest]:.4f} over test examples; others might choose no damping"
+    )
 
 
 def _grid(spectra: Sequence[Spectrum]) -> np.ndarray:

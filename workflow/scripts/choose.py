@@ -25,8 +25,10 @@ def main(job: Job):
             found = selection.curve(spectra[:size])
             name = point_name(described)
             chosen[name] = selection.by_every_rule(spectra[:size], found)
-            if warning := chosen[name]["select"]["warning"]:
-                print(f"[{job.spec['job']}] {name}: {warning}; no scores for 'select'", file=sys.stderr)
+            selected = chosen[name]["select"]
+            if warning := selected["warning"]:
+                consequence = "; no scores for 'select'" if selected["damping"] is None else ""
+                print(f"[{job.spec['job']}] {name}: {warning}{consequence}", file=sys.stderr)
             rows += [described | row for row in selection.rows(found)]
     save_json(job.outputs["selection"], {"takes": list(settings["points"][0]), "chosen": chosen})
     save_table(job.outputs["curve"], pd.DataFrame(rows))
