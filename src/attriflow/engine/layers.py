@@ -101,7 +101,7 @@ class Stack:
                 layer.forward(values[depth], values[depth + 1])
                 depth += 1
         mean_loss = _squared_error if y.is_floating_point() else _cross_entropy
-        losses = mean_loss(values[-1], y[places][..., None], _weights(places, shares), gradients[-1])
+        losses = mean_loss(values[-1], y[places][..., None], _weights(values[-1], shares), gradients[-1])
         masks = reversed(noise)
         for layer in reversed(self._layers):
             if layer == "relu":
@@ -126,10 +126,10 @@ class Stack:
         return self._buffers[batch]
 
 
-def _weights(places: Tensor, shares: Tensor | None) -> Tensor:
-    """What every example of a batch counts in its run's mean loss, (runs, batch, 1)."""
+def _weights(outputs: Tensor, shares: Tensor | None) -> Tensor:
+    """What every example of a batch, with outputs (runs, batch, c), counts in its run's mean loss, (runs, batch, 1)."""
     if shares is None:
-        return torch.full((*places.shape, 1), 1 / places.shape[1], device=places.device)
+        return outputs.new_full((*outputs.shape[:2], 1), 1 / outputs.shape[1])
     return (shares / shares.sum(1, keepdim=True).clamp(min=1))[..., None]
 
 
