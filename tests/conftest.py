@@ -52,6 +52,17 @@ def toy_split(n: int = 40, m: int = 7, shape: tuple[int, ...] = (1, 4, 4), class
     return Split(x[:n], y[:n], x[n:], y[n:], y[:n], np.arange(n), np.arange(m), np.float64(0), np.float64(1))
 
 
+def toy_regression(n: int = 40, m: int = 7, features: int = 6) -> Split:
+    """Random features (n, d) and (m, d) and a target with noise that is not linear in them, standardised."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((n + m, features)).astype(np.float32)
+    y = x @ random.standard_normal(features) + np.sin(3 * x[:, 0]) + random.standard_normal(n + m) / 2
+    y = ((y - y[:n].mean()) / y[:n].std()).astype(np.float32)
+    options = {"target_mean": 3.0, "target_std": 2.0, "features": True}
+    places = (np.arange(n), np.arange(m))
+    return Split(x[:n], y[:n], x[n:], y[n:], y[:n], *places, np.zeros(features), np.ones(features), **options)
+
+
 def itself(split: Split) -> Split:
     """The same training examples, which are the test examples, too."""
     return Split(**{**vars(split), "test_x": split.train_x, "test_y": split.train_y, "test_index": split.train_index})

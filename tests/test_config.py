@@ -42,7 +42,7 @@ WRONG = {
         ("methods", "mine", {"kind": "trka"}),
         "methods.mine: unknown scores 'trka'; known: ['datainf',",
     ),
-    "unknown dataset kind": (("datasets", "digts", {"train": 9, "test": 2}), "unknown data 'digts'; known: ['digits'"),
+    "unknown dataset kind": (("datasets", "digts", {"train": 9, "test": 2}), "unknown data 'digts'; known: ['concrete', 'diabetes', 'digits'"),
     "unknown dataset": ((*SETTING, "dataset", "mnist"), "settings.digits_mlp.dataset: unknown 'mnist'; known: ['digits']"),
     "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['cnn', 'logistic', 'mlp', 'transformer']"),
     "unknown choice": (("run", "methods", ["lissa"]), "run.methods: unknown 'lissa'; known: ['grad_dot', 'influence', 'trak']"),
@@ -71,6 +71,8 @@ WRONG = {
     "unknown curvature": (("methods", "influence", "curvature", "kfac"), "methods.influence.curvature: must be one of ['fisher', 'ggn', 'hessian'], not 'kfac'"),
     "more tests than there are": (("datasets", "digits", "test", 1740), "datasets.digits: 60 training and 1740 test examples are more than the 1797 there are"),
     "more MNIST than there is": (("datasets", "mnist", {"train": 60001, "test": 5}), "datasets.mnist.train: 60001 is more than the 60000 examples there are"),
+    "more buildings than there are": (("datasets", "energy", {"train": 700, "test": 69}), "datasets.energy: 700 training and 69 test examples are more than the 768 there are"),
+    "noise on numbers": (("datasets", "diabetes", {"train": 60, "test": 9, "label_noise": {"fraction": 0.1}}), "datasets.diabetes.label_noise: diabetes is a regression; noise replaces a class by another one"),
     "size above the members": (("ensembles", "independent", "sizes", [1, 3]), "ensembles.independent.sizes: 3 is more than its 2 members"),
     "epoch not kept": (("methods", "influence", "epoch", 3), "methods.influence.epoch: settings.digits_mlp does not keep epoch 3; its checkpoints: [2, 'last']"),
     "checkpoint beyond the end": ((*SETTING, "checkpoints", [2, 9]), "settings.digits_mlp.checkpoints: epoch 9 lies beyond the last, 4"),
@@ -107,6 +109,27 @@ def test_a_method_that_does_not_run_need_not_agree_with_the_settings_that_do():
     with pytest.raises(ConfigError, match=r"does not keep epoch 3"):
         check(config, SCHEMA)
     check(config | {"run": {"methods": ["influence"]}}, SCHEMA)
+
+
+REGRESSION = {
+    "the margin of a number": ("grad_dot", {"target": ["loss", "margin"]}, "methods.grad_dot.target: settings.diabetes_mlp is a regression, whose only output is 'loss', not ['margin']"),
+    "a method for classes": ("rps", {}, "methods.rps: rps is for classes and settings.diabetes_mlp is a regression; `skip` it there"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "entry", "message"), REGRESSION.values(), ids=REGRESSION)
+def test_what_needs_classes_is_refused_where_a_regression_runs_with_it(method, entry, message):
+    config = yaml.safe_load(TINY)
+    config["datasets"]["diabetes"] = {"train": 60, "test": 12}
+    config["settings"]["diabetes_mlp"] = config["settings"]["digits_mlp"] | {"dataset": "diabetes"}
+    config["methods"][method] = entry
+    with pytest.raises(ConfigError) as caught:
+        check(config, SCHEMA)
+    assert caught.value.errors == [message]
+    config["methods"][method] = entry | {"skip": ["diabetes_mlp"]}
+    check(config, SCHEMA)
+    config["methods"][method] = entry
+    check(config | {"run": {"settings": ["digits_mlp"]}}, SCHEMA)
 
 
 def test_a_missing_key_is_named():

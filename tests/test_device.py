@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import RECIPE, toy_split, trained_members
+from conftest import RECIPE, toy_regression, toy_split, trained_members
 from simulated_device import SIM
 from test_layerwise import token_split
 
@@ -40,6 +40,7 @@ MODELS = {
     "mlp": (toy_split(), partial(mlp.build, (1, 4, 4), 3, hidden=[5], dropout=0.0)),
     "cnn": (toy_split(shape=(1, 8, 8)), partial(cnn.build, (1, 8, 8), 3, channels=[4])),
     "transformer": (token_split(), partial(transformer.build, (2,), 3, width=4, heads=2, layers=1)),
+    "regression": (toy_regression(), partial(mlp.build, (6,), 1, hidden=[5], dropout=0.0)),
 }
 
 
@@ -73,7 +74,7 @@ def test_scores_are_the_same_on_another_device(method, problems, simulated):
     np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-6 * np.abs(here).max())
 
 
-@pytest.mark.parametrize("model", ["cnn", "transformer"])
+@pytest.mark.parametrize("model", ["cnn", "transformer", "regression"])
 @pytest.mark.parametrize("method", ["grad_dot", "influence_cg", "ekfac", "logra", "trak"])
 def test_every_layer_moves_to_the_device(model, method, problems, simulated):
     split, members = problems[model]
@@ -114,14 +115,18 @@ def test_operands_on_two_devices_are_refused_by_the_simulated_one(simulated):
         torch.ones(2, device=simulated) + torch.ones(2)
 
 
-# one vector of logits an example is what these vote with
-REFUSED = {("knn_shapley", "transformer"), ("rps", "transformer")}
+# what they are not for, and what they say
+REFUSED = {
+    ("knn_shapley", "transformer"): "every position of a sequence has a label",
+    ("rps", "transformer"): "one vector an example",
+    ("rps", "regression"): "labels are numbers, and the method is for classes",
+}
 PAIRS = [(method, model) for method in METHODS for model in MODELS if (method, model) not in REFUSED]
 
 
 @pytest.mark.parametrize(("method", "model"), sorted(REFUSED))
-def test_sequences_are_refused_by_methods_for_one_label_an_example(method, model, problems):
-    with pytest.raises(ValueError, match=r"every position of a sequence has a label|one vector an example"):
+def test_labels_are_refused_by_methods_that_are_not_for_them(method, model, problems):
+    with pytest.raises(ValueError, match=REFUSED[method, model]):
         scores_on(CPU, method, *problems[model])
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,14 +20,12 @@ def vote(matches: list[bool], neighbours: int) -> float:
     return sum(matches[:neighbours]) / neighbours
 
 
-def shapley(matches: list[bool], neighbours: int) -> list[float]:
-    """By definition: the mean over all orders of entering of what an example's entry changes."""
-    n = len(matches)
+def by_definition(n: int, utility: Callable[[list[int]], float]) -> list[float]:
+    """The mean over all orders of entering of what an example's entry changes; who is there is told nearest first."""
     values = [0.0] * n
     for entering in itertools.permutations(range(n)):
         for place, who in enumerate(entering):
-            before, after = sorted(entering[:place]), sorted(entering[: place + 1])
-            gain = vote([matches[i] for i in after], neighbours) - vote([matches[i] for i in before], neighbours)
+            gain = utility(sorted(entering[: place + 1])) - utility(sorted(entering[:place]))
             values[who] += gain / math.factorial(n)
     return values
 
@@ -37,7 +36,28 @@ def test_knn_shapley_is_the_mean_over_all_orders_of_entering(matches, neighbours
     neighbours = min(neighbours, len(matches))
     member = {"order": np.arange(len(matches), dtype=np.int32)[None], "matches": np.array([matches])}
     (found,) = knn_shapley.score([member], neighbours=neighbours)
-    np.testing.assert_allclose(found[:, 0], shapley(matches, neighbours), atol=1e-12)
+    expected = by_definition(len(matches), lambda who: vote([matches[i] for i in who], neighbours))
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-12)
+
+
+def error(targets: list[float], wanted: float, neighbours: int) -> float:
+    """Minus the squared error of the sum of the K nearest targets over K."""
+    return -((sum(targets[:neighbours]) / neighbours - wanted) ** 2)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    targets=st.lists(st.floats(-3, 3), min_size=2, max_size=6),
+    wanted=st.floats(-3, 3),
+    neighbours=st.integers(1, 6),
+)
+def test_knn_shapley_of_a_regression_is_the_mean_over_all_orders_of_entering(targets, wanted, neighbours):
+    neighbours = min(neighbours, len(targets))
+    order = np.arange(len(targets), dtype=np.int32)[None]
+    member = {"order": order, "targets": np.array([targets]), "wanted": np.array([wanted])}
+    (found,) = knn_shapley.score([member], neighbours=neighbours)
+    expected = by_definition(len(targets), lambda who: error([targets[i] for i in who], wanted, neighbours))
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-11)
 
 
 @pytest.mark.parametrize("features", ["penultimate", "input"])

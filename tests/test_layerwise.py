@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import itself, toy_split
+from conftest import itself, toy_regression, toy_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -69,6 +69,7 @@ MODELS = {
     "wide": (wide, toy_split, {Factors, Sequences}),
     "twice": (Twice, toy_split, {Rows}),
     "transformer": (tiny_transformer, token_split, {Sequences, Rows, Lookups}),
+    "regression": (partial(mlp.build, (6,), 1, hidden=[5], dropout=0.0), toy_regression, {Factors}),
 }
 
 
@@ -119,6 +120,11 @@ def labellings(member: Trained, split: Split, curvature: str):
     if curvature == "empirical":
         return [(torch.ones(len(split.train_y), dtype=torch.float64), split.train_y)]
     x = torch.from_numpy(split.train_x)
+    if (
+        split.regression
+    ):  # a Gaussian of variance 1/2 has the same second moment as two labels, a deviation to each side
+        half, f = torch.full((len(x),), 0.5, dtype=torch.float64), member.model()(x.double())[:, 0].detach().numpy()
+        return [(half, f - 0.5**0.5), (half, f + 0.5**0.5)]
     p = torch.softmax(member.model()(x.double() if x.is_floating_point() else x), -1).detach()
     p = p.reshape(len(x), -1, p.shape[-1])  # (n, t, c)
     found = []

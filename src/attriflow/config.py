@@ -242,8 +242,9 @@ def _rule_errors(where: str, registry: Registry, kind: str, rule: str):
 
 def _agreement_errors(config: dict, registry: Registry):
     for name, dataset in config["datasets"].items():
-        yield from _size_errors(path("datasets", name), dataset, registry.constants("data", dataset["kind"]))
-        yield from _noise_errors(path("datasets", name), dataset)
+        constants = registry.constants("data", dataset["kind"])
+        yield from _size_errors(path("datasets", name), dataset, constants)
+        yield from _noise_errors(path("datasets", name), dataset, constants)
     for name, setting in config["settings"].items():
         recipe, last = setting["recipe"], setting["recipe"]["epochs"]
         where = path("settings", name)
@@ -258,6 +259,7 @@ def _agreement_errors(config: dict, registry: Registry):
             yield f"{path('ensembles', name)}.sizes: {largest} is more than its {count} members"
     yield from _index_errors(config)
     yield from _epoch_errors(config, registry)
+    yield from _regression_errors(config, registry)
     yield from _removal_errors(config, registry)
 
 
@@ -274,10 +276,12 @@ def _size_errors(where: str, dataset: dict, constants: dict):
             yield f"{where}.{key}: {dataset[key]} is more than the {constants[constant]} examples there are"
 
 
-def _noise_errors(where: str, dataset: dict):
-    """Label noise that leaves nothing to find, or nothing to tell it from."""
+def _noise_errors(where: str, dataset: dict, constants: dict):
+    """Label noise that leaves nothing to find, or nothing to tell it from, or on labels that are no classes."""
     noise, n = dataset["label_noise"], dataset["train"]
-    if noise and round(noise["fraction"] * n) in (0, n):
+    if noise and constants.get("REGRESSION"):
+        yield f"{where}.label_noise: {dataset['kind']} is a regression; noise replaces a class by another one"
+    elif noise and round(noise["fraction"] * n) in (0, n):
         flips = f"{noise['fraction']} of {n} training labels is {round(noise['fraction'] * n)}"
         yield f"{where}.label_noise.fraction: {flips}; at least one must be flipped, and one not"
 
@@ -311,6 +315,26 @@ def _epoch_errors(config: dict, registry: Registry):
                             f"{path('methods', name, key)}: settings.{setting} does not keep epoch {value}; "
                             f"its checkpoints: {[*kept, 'last']}"
                         )
+
+
+def _regression_errors(config: dict, registry: Registry):
+    """What needs classes, on a setting whose labels are numbers."""
+    for name, method in _chosen(config, "methods"):
+        kind = method["kind"]
+        takes = registry.hyperparameters("scores", kind, "prepare")
+        target = method.get("target", "loss") if "target" in takes else "loss"
+        other = [value for value in (target if isinstance(target, list) else [target]) if value != "loss"]
+        classes_only = registry.constants("scores", kind).get("CLASSES_ONLY")
+        for setting in chosen_settings(config, method):
+            dataset = config["datasets"][config["settings"][setting]["dataset"]]["kind"]
+            if not registry.constants("data", dataset).get("REGRESSION"):
+                continue
+            if classes_only:
+                where = path("methods", name)
+                yield f"{where}: {kind} is for classes and settings.{setting} is a regression; `skip` it there"
+            if other:
+                where = path("methods", name, "target")
+                yield f"{where}: settings.{setting} is a regression, whose only output is 'loss', not {other}"
 
 
 def _removal_errors(config: dict, registry: Registry):

@@ -8,20 +8,31 @@ from attriflow.data import Split
 def extremes(scores: np.ndarray, split: Split, tests: np.ndarray, count: int) -> dict[str, np.ndarray]:
     """For test examples t: helpful and harmful (t, count) training indices, best and worst first, with what to show.
 
-    scores (n, m), positive = helpful. Inputs are given as they were before standardising.
+    scores (n, m), positive = helpful. Inputs and targets are given as they were before standardising; features, names,
+    mean, std: as in `Split`.
     """
     ordered = np.argsort(scores[:, tests], axis=0, kind="stable").T  # (t, n), ascending
     found = {"helpful": ordered[:, ::-1][:, :count], "harmful": ordered[:, :count]}
-    arrays = {"tests": tests, "test_x": _raw(split.test_x[tests], split), "test_y": split.test_y[tests]}
+    arrays = {
+        "tests": tests,
+        "test_x": _inputs(split.test_x[tests], split),
+        "test_y": _labels(split.test_y[tests], split),
+    }
+    arrays |= {"features": np.array(split.features), "names": np.array(split.names, str)}
+    arrays |= {"mean": np.asarray(split.mean), "std": np.asarray(split.std)}
     for name, indices in found.items():
         arrays |= {
             name: indices,
-            f"{name}_x": _raw(split.train_x[indices], split),
-            f"{name}_y": split.train_y[indices],
+            f"{name}_x": _inputs(split.train_x[indices], split),
+            f"{name}_y": _labels(split.train_y[indices], split),
             f"{name}_scores": np.take_along_axis(scores[:, tests].T, indices, axis=1),
         }
     return arrays
 
 
-def _raw(x: np.ndarray, split: Split) -> np.ndarray:
+def _inputs(x: np.ndarray, split: Split) -> np.ndarray:
     return (x * split.std + split.mean).astype(np.float32)
+
+
+def _labels(y: np.ndarray, split: Split) -> np.ndarray:
+    return (y * split.target_std + split.target_mean).astype(np.float32) if split.regression else y

@@ -120,13 +120,13 @@ def outputs(
 ) -> dict[str, np.ndarray]:
     """What trained runs say of the first `tests` test examples: loss, margin (runs, tests), right (runs, tests, ...).
 
-    `right` is whether the predicted class is the true one, at every position of a sequence. options: those of
-    `engine.train`.
+    `right` is whether the predicted class is the true one, at every position of a sequence. A regression has the loss
+    alone. options: those of `engine.train`.
     """
     x, y, epochs, found = split.test_x[:tests], split.test_y[:tests], recipe["epochs"], []
     for trained in engine.train(build, split.train_x, split.train_y, runs, recipe, seed, device=device, **options):
-        right = _right(build, trained, epochs, x, y, device)
-        found.append(engine.measure(build, trained.weights[epochs], x, y, device) | {"right": right})
+        right = {} if split.regression else {"right": _right(build, trained, epochs, x, y, device)}
+        found.append(engine.measure(build, trained.weights[epochs], x, y, device) | right)
     return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
 
@@ -141,15 +141,20 @@ def _right(build, trained: engine.Trainings, epoch: int, x: np.ndarray, y: np.nd
 
 
 def changes(outputs: dict[str, np.ndarray], repeats: int) -> dict[str, np.ndarray]:
-    """Each of MEASURES (sets, tests), of outputs whose rows are `runs`: against the full model of the same repeat.
+    """Those of MEASURES (sets, tests) whose outputs, with rows `runs`, are there: against the full model of the same
+    repeat.
 
     loss_change, margin_change: means over repeats. flipped: the share of right predictions of the full models that are
     wrong without the set, over repeats and positions; NaN where the full models are never right.
     """
     by_repeat = {name: values.reshape(repeats, -1, *values.shape[1:]) for name, values in outputs.items()}
     found = {
-        f"{name}_change": (by_repeat[name] - by_repeat[name][:, :1]).mean(0) for name in ("loss", "margin")
+        f"{name}_change": (by_repeat[name] - by_repeat[name][:, :1]).mean(0)
+        for name in ("loss", "margin")
+        if name in by_repeat
     }  # (sets, tests)
+    if "right" not in by_repeat:
+        return found
     right = by_repeat["right"]
     full, axes = right[:, :1], (0, *range(3, right.ndim))  # repeats, and positions where there are any
     lost, there = (full & ~right).sum(axes), full.sum(axes)  # (sets, tests), (1, tests)
@@ -168,16 +173,16 @@ def table(removals: list[Removal], changed: dict[str, np.ndarray]) -> pd.DataFra
         own = [places[each] for each in removal.sets]
         means = {name: values[own].mean(0) for name, values in changed.items()}  # (tests,)
         for test in removal.tests:
-            rows.append(removal.described | {"test_index": test} | {name: means[name][test] for name in MEASURES})
+            rows.append(removal.described | {"test_index": test} | {name: means[name][test] for name in means})
     return pd.DataFrame(rows)
 
 
 def summary(rows: pd.DataFrame, *, seed: int, resamples: int, confidence: float) -> pd.DataFrame:
-    """Means over test examples of each of MEASURES, between the ends of bootstrap intervals over test examples."""
+    """Means over test examples of those MEASURES that are there, between the ends of bootstrap intervals over them."""
     by = [name for name in rows.columns if name not in ("test_index", *MEASURES)]
     found = []
     for place, group in rows.groupby(by, sort=False, dropna=False):
-        for measure in MEASURES:
+        for measure in rows.columns.intersection(MEASURES, sort=False):
             values = group[measure].dropna().to_numpy()
             described = dict(zip(by, place, strict=True)) | {"measure": measure}
             interval = _interval(values, seed, resamples, confidence)

@@ -2,8 +2,9 @@
 
 A kind is a file with
     load(folder, *, hyperparameters) -> Raw
-and, where it needs files, FILES = {name: SHA-256} and ADDRESSES, the official addresses to fetch them from;
-EXAMPLES, or TRAIN_EXAMPLES and TEST_EXAMPLES, let the config be checked early.
+and, where it needs files, FILES = {name: SHA-256} and ADDRESSES, the official addresses to fetch them from: folders
+that end in /, or archives .zip that hold the files; EXAMPLES, or TRAIN_EXAMPLES and TEST_EXAMPLES, and
+REGRESSION = True where labels are numbers let the config be checked early.
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,10 @@ raw_sums, raw_folder = _raw.sums, _raw.fetch
 class Raw:
     """All examples that a data set offers: inputs (N, ...) float32 and labels (N,) int64.
 
-    Sequences are indices of tokens, (N, t) int64, with a label at every position, (N, t). Where the data set has no
-    test examples of its own, both splits are drawn from the training ones. classes: where labels need not show all.
+    Sequences are indices of tokens, (N, t) int64, with a label at every position, (N, t). Labels (N,) of a floating
+    dtype are the targets of a regression. Where the data set has no test examples of its own, both splits are drawn
+    from the training ones. classes: where labels need not show all. features: inputs (N, d) are columns, each with a
+    meaning and a unit of its own, unlike pixels; names: of these columns, where they have any.
     """
 
     x: np.ndarray
@@ -31,6 +34,8 @@ class Raw:
     test_x: np.ndarray | None = None
     test_y: np.ndarray | None = None
     classes: int | None = None
+    features: bool = False
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,10 @@ class Split:
     """What every other room sees.
 
     train_x (n, ...), test_x (m, ...) float32, or int64 where they are indices; train_y (n, ...), test_y (m, ...) int64
-    with any label noise; clean_y (n, ...) without; train_index, test_index: places in the raw data; mean, std: what
-    standardising subtracted and divided by; classes: c, one more than the largest label unless given.
+    with any label noise, or float32 of a regression; clean_y (n, ...) without; train_index, test_index: places in the
+    raw data; mean, std: what standardising subtracted from the inputs and divided by, () or of each column (d,);
+    classes: outputs of a model, c: one more than the largest label unless given, 1 for a regression; target_mean,
+    target_std: what standardising did to the targets; features, names: as in `Raw`.
     """
 
     train_x: np.ndarray
@@ -52,10 +59,23 @@ class Split:
     mean: np.ndarray
     std: np.ndarray
     classes: int | None = None
+    target_mean: np.ndarray | float = 0.0
+    target_std: np.ndarray | float = 1.0
+    features: bool = False
+    names: tuple[str, ...] = ()
 
     def __post_init__(self):
-        known = max(self.clean_y.max(), self.test_y.max()) + 1 if self.classes is None else self.classes
-        object.__setattr__(self, "classes", int(known))
+        known = self.classes
+        if known is None:
+            known = 1 if self.regression else max(self.clean_y.max(), self.test_y.max()) + 1
+        # a file holds arrays
+        for name, value in {"classes": int(known), "features": bool(self.features), "names": tuple(self.names)}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def regression(self) -> bool:
+        """Whether labels are numbers and not classes."""
+        return self.clean_y.dtype.kind == "f"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,12 +93,14 @@ def split(
 ) -> Split:
     """Draw n = `train` and m = `test` examples, standardise what is not indices, and replace labels where asked.
 
-    Raises ValueError if the data set has fewer examples, or if inputs and labels do not match.
+    Pixels are standardised by one mean and deviation, columns that are features each by its own, and so are the targets
+    of a regression, all of them those of the training examples. Raises ValueError if the data set has fewer examples,
+    if inputs and labels do not match, and for noise on labels that are no classes.
     """
-    _check_pairs("training", raw.x, raw.y)
     shared = raw.test_x is None
+    _check_pairs("training", raw, raw.x, raw.y)
     if not shared:
-        _check_pairs("test", raw.test_x, raw.test_y)
+        _check_pairs("test", raw, raw.test_x, raw.test_y)
     available = len(raw.x) - train if shared else len(raw.test_x)
     if train > len(raw.x) or test > available:
         pool = f"{len(raw.x)} examples" if shared else f"{len(raw.x)} training and {len(raw.test_x)} test examples"
@@ -90,42 +112,85 @@ def split(
         test_index = stream(seed, "data", name, "test").permutation(len(raw.test_x))[:test]
     train_x = raw.x[train_index]
     test_x, test_y = (raw.x, raw.y) if shared else (raw.test_x, raw.test_y)
-    # ASSUME: papers do not say how inputs are scaled; all pixels are shifted and divided by one mean and one deviation
-    # of the training inputs.
-    standardise = standardise and train_x.dtype.kind == "f"
-    mean, std = (train_x.mean(dtype=np.float64), train_x.std(dtype=np.float64)) if standardise else (0.0, 1.0)
-    if std == 0:
-        raise ValueError(f"datasets.{name}: every training input has the value {mean}; nothing to standardise")
-    clean_y = raw.y[train_index]
-    test_x = test_x[test_index]
-    if standardise:
-        train_x, test_x = (((each - mean) / std).astype(np.float32) for each in (train_x, test_x))
+    clean_y, test_x, test_y = raw.y[train_index], test_x[test_index], test_y[test_index]
+    regression = raw.y.dtype.kind == "f"
+    scale = _scale(train_x, name, columns=raw.features) if standardise and train_x.dtype.kind == "f" else _AS_IT_IS
+    target_scale = _target_scale(clean_y, name) if standardise and regression else _AS_IT_IS
+    train_x, test_x = (_scaled(each, scale) for each in (train_x, test_x))
+    clean_y, test_y = (_scaled(each, target_scale) for each in (clean_y, test_y))
     return Split(
         train_x=train_x,
         train_y=_with_noise(clean_y, label_noise, name),
         test_x=test_x,
-        test_y=test_y[test_index],
+        test_y=test_y,
         clean_y=clean_y,
         train_index=train_index,
         test_index=test_index,
-        mean=np.float64(mean),
-        std=np.float64(std),
-        classes=raw.classes or int(max(raw.y.max(), test_y.max())) + 1,
+        mean=scale[0],
+        std=scale[1],
+        classes=raw.classes or (None if regression else max(raw.y.max(), test_y.max()) + 1),
+        target_mean=target_scale[0],
+        target_std=target_scale[1],
+        features=raw.features,
+        names=raw.names,
     )
 
 
-def _check_pairs(part: str, x: np.ndarray, y: np.ndarray):
+Scale = tuple[np.ndarray, np.ndarray]  # what is subtracted, and what is divided by
+_AS_IT_IS = (np.float64(0), np.float64(1))
+
+
+def _scale(x: np.ndarray, name: str, *, columns: bool) -> Scale:
+    """Mean and deviation of the training inputs (n, ...), of each column (d,) where these are features."""
+    # ASSUME: papers do not say how inputs are scaled; all pixels are shifted and divided by one mean and one deviation
+    # of the training inputs.
+    axis = 0 if columns else None
+    mean, std = x.mean(axis, dtype=np.float64), x.std(axis, dtype=np.float64)
+    # the deviation of a constant column is rounding error, if not 0
+    constant = x.min(axis) == x.max(axis)
+    if np.all(constant):
+        raise ValueError(f"datasets.{name}: every training input has the value {mean}; nothing to standardise")
+    # ASSUME: a column that is the same in all training examples is shifted and not divided: 0 there, and in test
+    # examples how far they are from it, in its own unit.
+    return mean, np.where(constant, 1.0, std)[()]
+
+
+def _target_scale(y: np.ndarray, name: str) -> Scale:
+    """Mean and deviation of the training targets (n,)."""
+    # SOURCE: Wei et al. 2024, arXiv:2412.03906, authors' code: the target is standardised by the training targets.
+    if y.min() == y.max():
+        raise ValueError(f"datasets.{name}: every training target is {y.min()}; nothing to learn")
+    return y.mean(dtype=np.float64), y.std(dtype=np.float64)
+
+
+def _scaled(values: np.ndarray, scale: Scale) -> np.ndarray:
+    """In single precision, or as they are where these are whole numbers."""
+    return values if values.dtype.kind != "f" else ((values - scale[0]) / scale[1]).astype(np.float32)
+
+
+def _check_pairs(part: str, raw: Raw, x: np.ndarray, y: np.ndarray):
     if len(x) != len(y):
         raise ValueError(f"{len(x)} {part} inputs but {len(y)} labels; expected one label an input")
-    if not np.isfinite(x).all():
-        first = int(np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1))[0])
-        raise ValueError(f"{part} input {first} is not finite")
+    for what, values in (("input", x), ("label", y)):
+        if not np.isfinite(values).all():
+            first = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+            raise ValueError(f"{part} {what} {first} is not finite")
+    if y.dtype.kind == "f" and (y.ndim != 1 or raw.classes is not None):
+        given = f"{y.shape}" + (f" and {raw.classes} classes" if raw.classes is not None else "")
+        raise ValueError(f"{part} labels are numbers, {given}; expected one an example, ({len(y)},), without classes")
+    if raw.features and (x.ndim != 2 or (raw.names and len(raw.names) != x.shape[1])):
+        names = f" and {len(raw.names)} names" if raw.names else ""
+        raise ValueError(f"{part} inputs {x.shape}{names}; features are columns (N, d), with a name each or without")
 
 
 def _with_noise(labels: np.ndarray, noise: dict | None, name: str) -> np.ndarray:
     """Labels (n,) of which a `fraction` is replaced by another class, drawn uniformly."""
     if noise is None:
         return labels
+    if labels.dtype.kind == "f":
+        raise ValueError(
+            f"datasets.{name}.label_noise: labels are numbers; noise is another class in place of the right"
+        )
     if labels.ndim > 1:
         raise ValueError(
             f"datasets.{name}.label_noise: sequences have a label at every position; noise is for one an example"

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import tempfile
+import zipfile
 from pathlib import Path
 
 MIRROR = "ATTRIFLOW_DATA_MIRROR"
@@ -27,6 +29,7 @@ def sha256(path: Path) -> str:
 def fetch(kind: str, files: dict[str, str], addresses: tuple[str, ...]) -> Path:
     """The folder data/raw/<kind> with every file of `files` verified against its pinned sum.
 
+    addresses: folders, which end in /, and zip archives that hold the files, tried in turn.
     Raises ValueError naming file, expected and found sum, and the remedies. Nothing partial is left behind.
     """
     folder = FOLDER / kind
@@ -67,22 +70,37 @@ def _copy(source: Path, path: Path, pinned: str):
 
 
 def _download(name: str, path: Path, pinned: str, addresses: tuple[str, ...]):
-    import pooch
-
     failures = []
     for address in addresses:
         try:
-            pooch.retrieve(
-                url=address + name,
-                known_hash=f"sha256:{pinned}",
-                fname=name,
-                path=path.parent,
-                downloader=pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=False),
-            )
+            if address.endswith(".zip"):
+                _extract(address, name, path, pinned)
+            else:
+                _retrieve(address + name, path, f"sha256:{pinned}")
             return
-        except (OSError, ValueError) as error:  # no connection, an HTTP error, or another sum
-            failures.append(f"{address}{name}: {' '.join(str(error).split())}")
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            # no connection, an HTTP error, another sum, or an archive that is none or lacks the file
+            failures.append(f"{address}{'' if address.endswith('.zip') else name}: {' '.join(str(error).split())}")
     raise ValueError(
         f"{path} could not be fetched (expected SHA-256 {pinned}). Tried: {'; '.join(failures)}. "
         f"Try again later, or set {MIRROR} to a folder that holds {path.parent.name}/{name}."
     )
+
+
+def _retrieve(url: str, path: Path, known_hash: str | None):
+    import pooch
+
+    downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=False)
+    pooch.retrieve(url=url, known_hash=known_hash, fname=path.name, path=path.parent, downloader=downloader)
+
+
+def _extract(url: str, name: str, path: Path, pinned: str):
+    """One member of an archive, whose sum is checked in place of the archive's: archives are packed anew at times."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        archive, partial = Path(folder, "archive.zip"), Path(folder, "member")
+        _retrieve(url, archive, None)
+        with zipfile.ZipFile(archive) as held, held.open(name) as member, open(partial, "wb") as file:
+            shutil.copyfileobj(member, file)  # to a name of ours, whatever the archive calls its members
+        if (found := sha256(partial)) != pinned:
+            raise ValueError(f"'{name}' in it has SHA-256 {found}")
+        partial.replace(path)

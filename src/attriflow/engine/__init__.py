@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from attriflow import outputs
 from attriflow.device import CPU, inputs, labels
 from attriflow.engine import functional, layers
 from attriflow.engine.dropout import masks
@@ -78,6 +79,8 @@ def train(
 ) -> Iterator[Trainings]:
     """Train every run on its part of x (n, ...) and y (n,), in stacks, and yield each stack in the order of `runs`.
 
+    The loss is that of `outputs.loss`: the squared error where y is of a floating dtype.
+
     checkpoints: epochs whose weights to keep, besides the last. stack: runs that train together; None sizes it to
     the caches. threads: stacks that train at once. device: where they train; weights come back on the processor.
     progress: called with the number of epochs that were trained. observe: called before every step of a stack with the
@@ -111,7 +114,7 @@ def measure(
     y: np.ndarray,
     device: torch.device = CPU,
 ) -> dict[str, np.ndarray]:
-    """Outputs of every run in float64, name -> (runs, m): those that exist for its logits.
+    """Outputs of every run in float64, name -> (runs, m): those that exist for its logits and labels.
 
     float64, because nearly equal losses of nearly equal models are subtracted later.
     """
@@ -121,7 +124,7 @@ def measure(
     with torch.no_grad():
         for index in range(len(next(iter(weights.values())))):
             logits = functional_call(module, _double(weights, index, device), (x,))
-            for name in measured(logits):
+            for name in measured(logits, y):
                 found.setdefault(name, []).append(OUTPUTS[name](logits, y).numpy(force=True))
     return {name: np.stack(values) for name, values in found.items()}
 
@@ -139,13 +142,12 @@ def quality(
     y: np.ndarray,
     device: torch.device = CPU,
 ) -> dict:
-    """Mean loss, and accuracy, of one model on x (n, ...) and y (n, ...)."""
+    """`outputs.quality` of one model on x (n, ...) and y (n, ...)."""
     module = built(build).to(device).double().eval()
     with torch.no_grad():
         stacked = {name: values[None] for name, values in state.items()}
-        logits, y = functional_call(module, _double(stacked, 0, device), (inputs(module, x),)), labels(module, y)
-        right = (logits.argmax(-1) == y).double().mean()
-        return {"loss": float(OUTPUTS["loss"](logits, y).mean()), "accuracy": float(right)}
+        logits = functional_call(module, _double(stacked, 0, device), (inputs(module, x),))
+        return outputs.quality(logits, labels(module, y))
 
 
 def initial_weights(build: Callable[[], nn.Module], seed: int, run: Run) -> nn.Module:

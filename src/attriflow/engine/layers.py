@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from attriflow.engine.dropout import Site
 from attriflow.engine.stacking import Flat, aligned
+from attriflow.outputs import only
 
 
 def supports(module: nn.Module) -> bool:
@@ -99,7 +100,8 @@ class Stack:
             else:
                 layer.forward(values[depth], values[depth + 1])
                 depth += 1
-        losses = _cross_entropy(values[-1], y[places][..., None], shares, gradients[-1])
+        mean_loss = _squared_error if y.is_floating_point() else _cross_entropy
+        losses = mean_loss(values[-1], y[places][..., None], _weights(values[-1], shares), gradients[-1])
         masks = reversed(noise)
         for layer in reversed(self._layers):
             if layer == "relu":
@@ -124,14 +126,24 @@ class Stack:
         return self._buffers[batch]
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, shares: Tensor | None, gradient: Tensor) -> Tensor:
-    """Mean losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1); their gradient goes to `gradient`."""
-    batch = logits.shape[1]
+def _weights(outputs: Tensor, shares: Tensor | None) -> Tensor:
+    """What every example of a batch, with outputs (runs, batch, c), counts in its run's mean loss, (runs, batch, 1)."""
     if shares is None:
-        shares = logits.new_full((*labels.shape[:2], 1), 1 / batch)
-    else:
-        shares = (shares / shares.sum(1, keepdim=True).clamp(min=1))[..., None]  # (runs, batch, 1)
+        return outputs.new_full((*outputs.shape[:2], 1), 1 / outputs.shape[1])
+    return (shares / shares.sum(1, keepdim=True).clamp(min=1))[..., None]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, gradient: Tensor) -> Tensor:
+    """Mean losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1); their gradient goes to `gradient`."""
     torch.log_softmax(logits, -1, out=gradient)
-    losses = -(gradient.gather(-1, labels) * shares).sum((1, 2))
-    gradient.exp_().mul_(shares).scatter_add_(-1, labels, -shares)
+    losses = -(gradient.gather(-1, labels) * weights).sum((1, 2))
+    gradient.exp_().mul_(weights).scatter_add_(-1, labels, -weights)
+    return losses
+
+
+def _squared_error(outputs: Tensor, labels: Tensor, weights: Tensor, gradient: Tensor) -> Tensor:
+    """Mean losses (runs,) of outputs and labels (runs, batch, 1); their gradient goes to `gradient`."""
+    torch.sub(only(outputs), labels.squeeze(-1), out=gradient.squeeze(-1))
+    losses = (gradient.square() * weights).sum((1, 2))
+    gradient.mul_(weights).mul_(2)
     return losses

@@ -1,4 +1,7 @@
-"""What the best scores point at: the training examples that help and hurt a few test examples most."""
+"""What the best scores point at: the training examples that help and hurt a few test examples most.
+
+Images are shown; of a table the features in which a training example differs most from the test example.
+"""
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -7,20 +10,25 @@ from matplotlib.figure import Figure
 
 from attriflow.figures import _style
 
+_FEATURES, _LETTERS = 3, 10  # of a table's row that are named, and of a name
+
 
 def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
-    """A block of rows a setting: test image, its most helpful and its most harmful training images."""
+    """A block of rows a setting: test example, its most helpful and its most harmful training examples."""
     count = examples[0]["helpful"].shape[1]
     rows = [(each, row) for each in examples for row in range(len(each["tests"]))]
+    tables = any(each["features"] for each in examples)
+    width = 1.15 if tables else 0.85
     figure, panels = plt.subplots(
-        len(rows), 2 * count + 1, figsize=(0.85 * (2 * count + 1), 1.02 * len(rows) + 0.5), squeeze=False
+        len(rows), 2 * count + 1, figsize=(width * (2 * count + 1), 1.02 * len(rows) + 0.5), squeeze=False
     )
     for line, (each, row) in zip(panels, rows, strict=True):
-        _image(line[0], each["test_x"][row], _words(f"test {each['tests'][row]}", each["test_y"][row]), "black")
+        test = each["test_x"][row]
+        _panel(line[0], each, test, each["mean"], _words(f"test {each['tests'][row]}", each["test_y"][row]), "black")
         for side, colour, first in (("helpful", "#0072B2", 1), ("harmful", "#D55E00", 1 + count)):
             for place in range(count):
                 words = _words(each[side][row, place], each[f"{side}_y"][row, place])
-                _image(line[first + place], each[f"{side}_x"][row, place], words, colour)
+                _panel(line[first + place], each, each[f"{side}_x"][row, place], test, words, colour)
         if row == 0:
             line[0].annotate(
                 str(each["setting"]), (0, 1), (0, 16), xycoords="axes fraction", textcoords="offset points", fontsize=8
@@ -30,29 +38,55 @@ def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
         f"{_style.metric_label(str(each['metric']))} {float(each['value']):.2f}"
         for each in examples
     )
+    said = (
+        " Of a table: the features in which it differs most from the test example, which itself does from the mean; in "
+        "brackets by how much, in deviations of the training examples."
+    )
     _style.caption(
         figure,
-        f"Left: the first test images. Blue: the {count} training images whose presence lowers its loss most, by the "
-        f"scores that predict retraining best ({described}). Red: those that raise it most. Index: label.",
+        f"Left: the first test examples. Blue: the {count} training examples whose presence lowers its loss most, by "
+        f"the scores that predict retraining best ({described}). Red: those that raise it most. Index: label."
+        f"{said if tables else ''}",
     )
     return figure
 
 
 def _words(index: object, label: np.ndarray) -> str:
     """The index, and the label where there is one an example."""
-    return f"{index}: {label}" if label.ndim == 0 else str(index)
+    return f"{index}: {_number(label)}" if label.ndim == 0 else str(index)
 
 
-def _image(axes: Axes, pixels: np.ndarray, words: str, colour: str):
-    """An image (channels, height, width), of any other shape as a strip of its values."""
-    if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
-        shown = pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels, 0, -1)
+def _number(value: np.ndarray) -> str:
+    return f"{value:.4g}" if value.dtype.kind == "f" else str(value)
+
+
+def _panel(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.ndarray, words: str, colour: str):
+    """One example: its index and label, and its image, or how its features differ from another's."""
+    if each["features"]:
+        _differences(axes, each, x, other)
     else:
-        shown = pixels.reshape(1, -1)
-    axes.imshow(shown, cmap="gray_r", aspect="auto" if shown.shape[0] == 1 else "equal")
+        _image(axes, x)
     axes.set_title(words, fontsize=6, color=colour, pad=2)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set(visible=True, color=colour, linewidth=0.8)
+
+
+def _differences(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.ndarray):
+    """The features of a row (d,) that differ most from another's, with their values."""
+    names = list(each["names"]) or [f"x{place}" for place in range(len(x))]
+    far = (x - other) / each["std"]
+    most = np.argsort(-np.abs(far), kind="stable")[:_FEATURES]
+    lines = [f"{names[place][:_LETTERS]} {x[place]:.4g} ({far[place]:+.1f})" for place in most]
+    axes.text(0.04, 0.5, "\n".join(lines), fontsize=5, va="center", linespacing=1.6, transform=axes.transAxes)
+
+
+def _image(axes: Axes, pixels: np.ndarray):
+    """An image (channels, height, width), of any other shape as a strip of its values."""
+    if pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+        shown = pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels, 0, -1)
+    else:
+        shown = pixels.reshape(1, -1)
+    axes.imshow(shown, cmap="gray_r", aspect="auto" if shown.shape[0] == 1 else "equal")

@@ -20,19 +20,25 @@ PANELS = {
 def draw(removal: pd.DataFrame) -> Figure:
     """Bars of the mean change of the loss and the share of flips per method and choice of damping, a row a setting."""
     settings = list(removal.setting.unique())
-    panel = removal[(removal.scope == "test") & (removal.measure == "flipped")]
+    shown = {
+        key: words for key, words in PANELS.items() if key[1] in set(removal.measure)
+    }  # a regression flips nothing
+    panel = removal[(removal.scope == "test") & (removal.measure == "loss_change")]
     heights = [0.9 + 0.17 * (panel.setting == setting).sum() for setting in settings]
     figure, panels = plt.subplots(
         len(settings),
-        len(PANELS),
-        figsize=(10, sum(heights) + 0.4),
+        len(shown),
+        figsize=(2 + 2 * len(shown), sum(heights) + 0.4),
         height_ratios=heights,
         sharey="row",
         squeeze=False,
     )
     for row, setting in zip(panels, settings, strict=True):
-        for axes, ((scope, measure), (title, label)) in zip(row, PANELS.items(), strict=True):
+        for axes, ((scope, measure), (title, label)) in zip(row, shown.items(), strict=True):
             table = removal[(removal.setting == setting) & (removal.scope == scope) & (removal.measure == measure)]
+            if table.empty:
+                axes.set_visible(False)
+                continue
             _panel(axes, table)
             axes.set_title(title, fontsize=7)
             axes.set_xlabel(label)

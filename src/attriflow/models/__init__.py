@@ -2,8 +2,8 @@
 
 A kind is a file with
     build(shape, classes, *, hyperparameters) -> nn.Module
-for inputs of `shape` (without the batch). Its initial weights come from torch's default generator, which the engine
-seeds from the run's stream.
+for inputs of `shape` (without the batch) and so many outputs: `classes` is 1 for a regression. Its initial weights come
+from torch's default generator, which the engine seeds from the run's stream.
 """
 
 import fnmatch

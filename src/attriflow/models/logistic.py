@@ -1,4 +1,4 @@
-"""Multinomial logistic regression."""
+"""Multinomial logistic regression; linear regression where labels are numbers."""
 
 import math
 

@@ -15,11 +15,15 @@ and, where the method allows it, of the cheap hyperparameters that matter for it
 that both functions take is prepared at its largest value and scored at each (a prefix).
 
 Everywhere, positive = helpful: training on the example lowers the loss of the test example.
+
+A method that needs classes says CLASSES_ONLY = True, so that the config is checked early, and calls `expect_classes`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+
+from attriflow.data import Split
 
 
 class Later:
@@ -30,6 +34,14 @@ class Later:
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self._make(), dtype)
+
+
+def expect_classes(method: str, split: Split):
+    """Raise ValueError where labels are numbers."""
+    if split.regression:
+        raise ValueError(
+            f"{method}: labels are numbers, and the method is for classes; `skip` the setting in its entry"
+        )
 
 
 def running_mean(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

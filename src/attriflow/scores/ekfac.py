@@ -33,6 +33,7 @@ from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.outputs import only
 from attriflow.scores import running_mean
 from attriflow.spectrum import Spectrum, condensed
 
@@ -60,7 +61,9 @@ def prepare(
     r"""For each layer: training and test gradients in the basis of its block, and the block's spectrum $\Lambda$.
 
     empirical: the Fisher of the training labels. true: its exact expectation over labels drawn from the model, by one
-    backward pass for each class and position, twice (once for the bases, once for the spectrum).
+    backward pass for each class and position, twice (once for the bases, once for the spectrum). Of a regression the
+    squared error is, up to a constant, the negative log-likelihood of a Gaussian of variance 1/2, whose Fisher is the
+    Gauss-Newton matrix $2 \nabla f \nabla f^\top$, by one backward pass.
 
     Rotated gradients stay factored, $Q_A^\top a$ and $Q_S^\top b$, without the directions of zero activation. Computed
     in float64. Stored in float32: 4 t (n + m)(in + out) bytes for a layer used at t positions (for an embedding with
@@ -69,7 +72,7 @@ def prepare(
     """
     model = member.model(epoch, parameters)
     train, test = of_split(model, split, target)
-    columns = {"empirical": lambda: [train], "true": partial(_columns, model, split.train_x)}[curvature]
+    columns = {"empirical": lambda: [train], "true": partial(_columns, model, split)}[curvature]
     layers = places(train)
     bases = _bases(train, columns, layers)
     mine = {name: _rotate(train.parts[at], bases[name]) for name, at in layers.items()}
@@ -79,11 +82,16 @@ def prepare(
     return pack({name: _arrays(mine[name], theirs[name], spectra[name], sizes[name]) for name in layers})
 
 
-def _columns(model: nn.Module, x: np.ndarray) -> Iterator[Gradients]:
+def _columns(model: nn.Module, split: Split) -> Iterator[Gradients]:
     """Gradients whose outer products sum to the expectation over labels drawn from the model, class by class.
 
-    Column c of R = diag(sqrt p) - p sqrt(p)ᵀ, for which R Rᵀ = diag(p) - p pᵀ, goes back from the logits.
+    Column c of R = diag(sqrt p) - p sqrt(p)ᵀ, for which R Rᵀ = diag(p) - p pᵀ, goes back from the logits; of a
+    regression √2 from its only output.
     """
+    x = split.train_x
+    if split.regression:
+        yield per_example(model, x, split.train_y, lambda outputs, _: 2**0.5 * only(outputs))
+        return
     # ASSUME: the labels of a sequence's positions are drawn independently given its inputs, and the gradient is that of
     # their mean loss, as everywhere here; papers that sum the loss over t positions have a Fisher t² times as large.
     with torch.no_grad():

@@ -20,7 +20,10 @@ from attriflow.features import last_layer, penultimate
 from attriflow.hyperparameters import Epoch, Positive
 from attriflow.memory import Size
 from attriflow.models import Trained
-from attriflow.scores import running_mean
+from attriflow.scores import expect_classes, running_mean
+
+# what an example adds to the logit of the right class helps; what it adds to a number may help or harm
+CLASSES_ONLY = True
 
 _STEPS, _GRADIENT = 2000, 1e-7  # of the minimisation: at most so many, and until no derivative is larger
 
@@ -37,8 +40,9 @@ def prepare(
     (n,): $\alpha_{i, y_i} |f_i|^2$, what it adds to its own.
 
     l2: $\lambda$. targets: fitted to the model's own probabilities, as the paper does, or to the labels.
-    Raises ValueError where the fit does not converge.
+    Raises ValueError for a regression, and where the fit does not converge.
     """
+    expect_classes("rps", split)
     model = member.model(epoch)
     ones = last_layer(model, split.train_x).bias is not None
     train, test = (_features(model, x, ones) for x in (split.train_x, split.test_x))

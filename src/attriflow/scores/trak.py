@@ -4,6 +4,11 @@ Park et al. 2023, arXiv:2303.14186, eq. (13) and (14). Conventions: the projecti
 kernel is a mean over the n training examples and damping is added to it, so damping has the unit of a mean squared
 gradient of the margin, as in `influence`. (TRAK and dattri divide gradients by sqrt(p) and leave the kernel a sum:
 their damping is ours times n / p.) TRAK's published recipe has damping 0.
+
+TRAK linearises a model output f and attributes it; the loss enters through $Q = -d \ell / d f$ at the training
+examples. Of a classifier f is the margin, so $Q = 1 - p$. Of a regression f is its only output, so $Q = 2 (y - f)$; a
+larger f is no better one, so the test example's output is minus its squared error, with the gradient
+$2 (y - f) \nabla f$.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from attriflow.curvature import decompose
 from attriflow.data import Split
@@ -20,6 +26,7 @@ from attriflow.gradients import per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.outputs import loss, only
 from attriflow.projection import project
 from attriflow.scores import running_mean
 from attriflow.spectrum import Spectrum
@@ -36,28 +43,50 @@ def prepare(
     epoch: Epoch = "last",
     parameters: Parameters = "all",
 ) -> dict[str, np.ndarray]:
-    r"""Projected gradients of the margin, train (n, k) and test (m, k), the mean kernel (k, k), and $Q = 1 - p$ (n,).
+    r"""Projected gradients of the output, train (n, k) and test (m, k), the mean kernel (k, k), and residuals Q (n,).
 
-    Each member has its own projection; 'none' keeps all gradients, proj_dim is then the number of parameters. p is the
-    model's probability of the training label; of a sequence the mean of 1 - p over its positions.
+    explained (n,): what a gradient of the output is times, to be one of what the test examples explain: 1 for margins,
+    Q for squared errors. Each member has its own projection; 'none' keeps all gradients, proj_dim is then the number of
+    parameters. p is the model's probability of the training label; of a sequence the mean of 1 - p over its positions.
     """
+    # ASSUME: the paper has no regression; its residuals are signed there, and their mean over members is that of signed
+    # numbers, as the paper's is of 1 - p.
     model = member.model(epoch, parameters)
+    modelled, explained = (_value, _minus_loss) if split.regression else ("margin", "margin")
     sets = [
-        per_example(model, split.train_x, split.train_y, "margin"),
-        per_example(model, split.test_x, split.test_y, "margin"),
+        per_example(model, split.train_x, split.train_y, modelled),
+        per_example(model, split.test_x, split.test_y, explained),
     ]
     train, test = project(sets, member.stream, dimension=proj_dim, kind=projection)
-    with torch.no_grad():
-        logits = model(inputs(model, split.train_x))
-    right = torch.softmax(logits, -1).gather(-1, labels(model, split.train_y)[..., None])
+    residuals = _residuals(model, split).numpy(force=True)
     kernel = sum(part.double().T @ part.double() for part in train.split(_ROWS)) / len(train)
     return {
         "train": train.numpy(force=True),
         "test": test.numpy(force=True),
         "kernel": kernel.numpy(force=True),
-        "residuals": (1 - right).flatten(1).mean(1).numpy(force=True),
+        "residuals": residuals,
+        "explained": residuals if split.regression else np.ones_like(residuals),
         "whole": np.array(projection == "none"),
     }
+
+
+def _value(outputs: Tensor, _: Tensor) -> Tensor:
+    return only(outputs)
+
+
+def _minus_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    return -loss(outputs, targets)
+
+
+def _residuals(model: nn.Module, split: Split) -> Tensor:
+    """Q (n,), minus the derivative of the training loss by the output."""
+    y = labels(model, split.train_y)
+    with torch.no_grad():
+        outputs = model(inputs(model, split.train_x))
+    if split.regression:
+        return 2 * (y - only(outputs))
+    right = torch.softmax(outputs, -1).gather(-1, y[..., None])
+    return (1 - right).flatten(1).mean(1)
 
 
 def memory(size: Size, *, proj_dim: int) -> int:
@@ -69,7 +98,7 @@ def memory(size: Size, *, proj_dim: int) -> int:
 def score(
     members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, proj_dim: PositiveInt
 ) -> Iterator[np.ndarray]:
-    r"""$\overline{\phi_{test} (\Phi^\top \Phi / n + \lambda I)^{-1} \phi_i} \cdot \overline{1 - p_i}$ (n, m).
+    r"""$\overline{\phi_{test} (\Phi^\top \Phi / n + \lambda I)^{-1} \phi_i} \cdot \overline{Q_i}$ (n, m).
 
     A product of two means over members, not a mean of products. Raises ValueError where the kernel is singular.
     """
@@ -116,8 +145,8 @@ def _mean_kernel(member: dict[str, np.ndarray], k: int) -> torch.Tensor:
 
 def spectrum(member: dict[str, np.ndarray], *, proj_dim: PositiveInt) -> Spectrum:
     """Of the mean kernel: one decomposition, k³. The parameters are the k projected ones."""
-    # ASSUME: the indicator of TRAK takes its 1 - p as constant, the kernel as the covariance of the training gradients;
-    # the exact variance of its scores would weigh the examples by (1 - p)².
+    # ASSUME: the indicator of TRAK takes its Q as constant, the kernel as the covariance of the training gradients; the
+    # exact variance of its scores would weigh the examples by Q².
     values, vectors = decompose(_mean_kernel(member, proj_dim))
     test = torch.from_numpy(np.asarray(member["test"]))[:, :proj_dim].double()
     squares = (test @ vectors).square().T / proj_dim
@@ -127,7 +156,8 @@ def spectrum(member: dict[str, np.ndarray], *, proj_dim: PositiveInt) -> Spectru
 def self_influence(
     members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, proj_dim: PositiveInt
 ) -> Iterator[np.ndarray]:
-    r"""$\overline{\phi_i (\Phi^\top \Phi / n + \lambda I)^{-1} \phi_i} \cdot \overline{1 - p_i}$ (n,).
+    r"""$\overline{\phi_i (\Phi^\top \Phi / n + \lambda I)^{-1} \phi_i} \cdot \overline{Q_i}$ (n,), of a regression with
+    $Q_i \phi_i$ in place of the first $\phi_i$.
 
     The diagonal of the scores of the training examples on each other. Raises ValueError as `score` does.
     """
@@ -137,7 +167,8 @@ def self_influence(
 
 def _own_kernel(member: dict[str, np.ndarray], damping: float, k: int) -> np.ndarray:
     train, factor = torch.from_numpy(np.asarray(member["train"])), _factor(member, damping, k)
-    return torch.cat([
+    own = torch.cat([
         torch.linalg.solve_triangular(factor, part[:, :k].double().T, upper=False).square().sum(0) / k
         for part in train.split(_ROWS)
-    ]).numpy()  # fmt: skip
+    ])  # fmt: skip
+    return own.numpy() * np.asarray(member["explained"])
