@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from attriflow import provenance
-from attriflow.config import ConfigError, chosen_ensembles, chosen_settings
+from attriflow.config import ConfigError, checkpoints, chosen_ensembles, chosen_settings, ensemble_members
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member
 from attriflow.fingerprint import fingerprint
 from attriflow.hyperparameters import RULES, point_name
 from attriflow.pairs import PAIRS, SIZE
+from attriflow.provenance import sha256
 from attriflow.registry import Registry
 
 
@@ -98,17 +99,14 @@ class Plan:
         for setting in self._chosen("settings"):
             rows = self._setting(setting)
             evaluated += rows
-            extremes.append(self._examples(setting, rows))
+            extremes += [self._examples(setting, rows)] if rows else []
             removals += self._removal(setting, rows)
-        summary = self._summary("summary", evaluated)
         detected = [job for job in self.jobs.values() if job.rule in ("mislabel", "mislabel_baseline")]
-        made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
+        made = self._tables(evaluated, extremes) if evaluated else {}
         if removals:
             made["removal"] = [Source(job, "summary") for job in removals]
         if detected:
             made["mislabel"] = [Source(self._summary("mislabel", detected), "summary")]
-        for job in (self._sensitivity(evaluated), self._choices(summary)):
-            made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
         self._figures(made)
 
     def room(self, room: str) -> list[Job]:
@@ -139,14 +137,14 @@ class Plan:
         evaluated = []
         for ensemble in self._chosen("ensembles"):
             members = self._members(ensemble)
-            models = [self._model(setting, member, data) for member in members]
+            models = [self._model(setting, member, data, place) for place, member in enumerate(members)]
             ensembled = self._ensemble(setting, ensemble, members, models)
             sizes = set(self.config["ensembles"][ensemble]["sizes"])
             for method in self._chosen("methods"):
                 entry = self.config["methods"][method]
                 if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
                     for scores in self._scores(setting, ensemble, method, models, ensembled, data):
-                        evaluated.append(self._evaluation(scores, ensembled, truths))
+                        evaluated += [self._evaluation(scores, ensembled, truths)] if truths else []
                         self._mislabel(scores, Grid.of(self.registry, entry), data)
                         sizes |= set(scores.settings["sizes"])
             self._mislabel_baseline(setting, ensemble, sorted(sizes), models, data)
@@ -161,10 +159,13 @@ class Plan:
 
     def _training(self, setting: str) -> dict:
         entry = self.config["settings"][setting]
-        return {"model": entry["model"], "recipe": entry["recipe"]}
+        return {"model": entry["model"], "recipe": entry["recipe"]}  # no recipe where it is not trained
 
-    def _model(self, setting: str, member: Member, data: Job) -> Job:
+    def _model(self, setting: str, member: Member, data: Job, place: int) -> Job:
+        """One member: trained, or the checkpoint of that place."""
         entry = self.config["settings"][setting]
+        if files := checkpoints(entry):
+            return self._adopted(setting, member, data, Path(files[place]))
         kept = sorted({*entry["checkpoints"], entry["recipe"]["epochs"]})
         settings = self._training(setting) | {"checkpoints": kept, "run": member.run.as_dict()}
         return self._job(
@@ -174,6 +175,18 @@ class Plan:
             {"model": "pt", "metrics": "json"},
             {"data": [Source(data, "data")]},
             [("models", entry["model"]["kind"])],
+        )
+
+    def _adopted(self, setting: str, member: Member, data: Job, file: Path) -> Job:
+        """A user's own checkpoint, of which nothing but the weights is known."""
+        model = self.config["settings"][setting]["model"]
+        return self._job(
+            "adopt",
+            f"models/{setting}/adopted/{member.name}",
+            {"model": model, "file": str(file), "sha256": sha256(file), "checkpoints": [0], "run": None},
+            {"model": "pt", "metrics": "json"},
+            {"data": [Source(data, "data")]},
+            [("models", model["kind"])],
         )
 
     def _ground_truth(self, setting: str, truth: str, data: Job) -> Job:
@@ -207,12 +220,13 @@ class Plan:
         )
 
     def _members(self, ensemble: str) -> list[Member]:
-        entry = {key: value for key, value in self.config["ensembles"][ensemble].items() if key not in OWN_KEYS}
-        kind = self.config["ensembles"][ensemble]["kind"]
-        return self.registry.load("ensembles", kind).members(**entry)
+        return ensemble_members(self.registry, self.config["ensembles"][ensemble])
 
     def _ensemble(self, setting: str, ensemble: str, members: list[Member], models: list[Job]) -> Job:
-        settings = {"ensemble": ensemble, "members": [asdict(member) for member in members]}
+        described = [
+            asdict(member) | {"run": model.settings["run"]} for member, model in zip(members, models, strict=True)
+        ]
+        settings = {"ensemble": ensemble, "members": described}
         inputs = {name: [Source(model, name) for model in models] for name in ("model", "metrics")}
         return self._job("ensemble", f"ensembles/{setting}/{ensemble}", settings, {"ensemble": "json"}, inputs)
 
@@ -323,6 +337,14 @@ class Plan:
             [("models", model["kind"])],
         )
 
+    def _tables(self, evaluated: list[Job], extremes: list[Job]) -> dict[str, list[Source]]:
+        """What a study with a ground truth tells of its evaluations."""
+        summary = self._summary("summary", evaluated)
+        made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
+        for job in (self._sensitivity(evaluated), self._choices(summary)):
+            made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
+        return made
+
     def _summary(self, name: str, measured: list[Job]) -> Job:
         """One of the tables of a study."""
         inputs = {"tables": [Source(job, "table") for job in measured]}
@@ -429,6 +451,10 @@ class Plan:
         choosing = f"a method with a damping that a rule chooses, {list(RULES)}"
         reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
         reasons["removal"] = "a section `removal` whose methods run"
+        if not self._chosen("ground_truth"):
+            reasons |= dict.fromkeys(
+                ("summary", "examples", "selection", "curves"), "a ground truth to measure against"
+            )
         empty = {name: reason for name, reason in reasons.items() if name not in made}
         if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
             need = "a ground truth of the kind 'subsets'"
@@ -454,10 +480,6 @@ def _several(entry: dict, sizes: list[int]) -> set[str]:
     grid = entry | {SIZE: sizes}
     lists = {name: values for name, values in grid.items() if isinstance(values, list) and name != "skip"}
     return {name for name, values in lists.items() if len([value for value in values if value not in RULES]) > 1}
-
-
-# keys of an ensemble that are not hyperparameters of its kind
-OWN_KEYS = ("kind", "sizes", "block")
 
 
 @dataclass(frozen=True)
