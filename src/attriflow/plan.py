@@ -153,8 +153,9 @@ class Plan:
     def _data(self, name: str) -> Job:
         entry = self.config["datasets"][name]
         kind = entry["kind"]
-        files = self.registry.constants("data", kind).get("FILES", {})
-        settings = {"dataset": name, **entry, "raw": raw_sums(kind, files)}
+        constants = self.registry.constants("data", kind)
+        raw = raw_sums(constants.get("FOLDER", kind), constants.get("FILES", {}))
+        settings = {"dataset": name, **entry, "raw": raw}
         return self._job("dataset", f"data/{name}", settings, {"data": "npz"}, kinds=[("data", kind)])
 
     def _training(self, setting: str) -> dict:

@@ -12,7 +12,7 @@ from attriflow.models._checkpoint import adopted
 
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
-    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     state = adopted(Path(settings["file"]), settings["sha256"], build)
     (epoch,) = settings["checkpoints"]
     save_weights(job.outputs["model"], {"checkpoints": {epoch: state}, "rates": {}, "device": "cpu"})

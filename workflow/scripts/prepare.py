@@ -16,7 +16,7 @@ from attriflow.runs import Run
 
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
-    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     prepare = job.registry.load("scores", settings["kind"]).prepare
     seconds = []
 

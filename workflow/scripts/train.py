@@ -11,7 +11,7 @@ from attriflow.runs import Run
 
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
-    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     training = Run.from_dict(settings["run"])
     progress = job.progress(settings["recipe"]["epochs"], "epoch")
     (trained,) = engine.train(

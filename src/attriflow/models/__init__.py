@@ -2,6 +2,7 @@
 
 A kind is a file with
     build(shape, classes, *, hyperparameters) -> nn.Module
+or build(shape, classes, tokens, *, ...), tokens as in `data.Raw`,
 for inputs of `shape` (without the batch) and so many outputs: `classes` is 1 for a regression. Its initial weights come
 from torch's default generator, which the engine seeds from the run's stream.
 """
@@ -23,10 +24,17 @@ from attriflow.runs import Run
 from attriflow.streams import stream
 
 
-def builder(registry: Registry, model: dict, shape: tuple[int, ...], classes: int) -> Callable[[], nn.Module]:
-    """A function that builds the model of a setting, from its entry in the config."""
-    options = {key: value for key, value in model.items() if key != "kind"}
-    return partial(registry.load("models", model["kind"]).build, shape, classes, **options)
+def builder(
+    registry: Registry, model: dict, shape: tuple[int, ...], classes: int, tokens: int = 0
+) -> Callable[[], nn.Module]:
+    """A function that builds the model of a setting, from its entry in the config.
+
+    tokens: as in `data.Raw`, for kinds that ask for it.
+    """
+    kind, options = model["kind"], {key: value for key, value in model.items() if key != "kind"}
+    if "tokens" in registry.arguments("models", kind, "build"):
+        options["tokens"] = tokens
+    return partial(registry.load("models", kind).build, shape, classes, **options)
 
 
 def built(build: Callable[[], nn.Module]) -> nn.Module:
