@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,11 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from conftest import TINY, Project
+from conftest import ROOT, TINY, Project
 from torch import nn
 
 from attriflow.config import ConfigError
-from attriflow.io import load_arrays, load_json, load_weights, save_weights
+from attriflow.io import load_arrays, load_json, load_weights
 from attriflow.models import Trained
 from attriflow.models._checkpoint import adopted, read
 from attriflow.provenance import sha256
@@ -268,7 +269,7 @@ WRONG = {
     ),
     "too many members": (
         {"ensembles": {"independent": {"count": 3}}},
-        "ensembles.independent: 3 members, but settings.digits_own.checkpoint names 1",
+        "ensembles.independent: member 2 (from 0), but settings.digits_own.checkpoint names 1",
     ),
     "parts of the data": (
         {"ensembles": {"halves": {"kind": "independent", "count": 1, "fraction": 0.5}}},
@@ -297,24 +298,8 @@ def test_a_setting_that_does_not_run_needs_no_file(folder):
 
 # --- through the pipeline ------------------------------------------------------------------------------------
 
-BUILD = '''"""The user's own architecture."""
-
-from torch import nn
-
-
-class Own(nn.Module):
-    def __init__(self, inputs, classes):
-        super().__init__()
-        self.body = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 6), nn.Tanh())
-        self.head = nn.Linear(6, classes)
-
-    def forward(self, x):
-        return self.head(self.body(x))
-
-
-def build(shape, classes):
-    return Own(shape[0] * shape[1] * shape[2], classes)
-'''
+BLOCK = re.compile(r"```(python|yaml)\n(.*?)```", re.DOTALL)
+STUDY = ("--configfile", "studies/own.yaml")
 
 
 def state(seed: int) -> dict[str, torch.Tensor]:
@@ -325,21 +310,20 @@ def state(seed: int) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory) -> Project:
-    """A project with a model of the user's own architecture, one .pt and one .safetensors, after its first run."""
+    """The example of the docs with two files, one .pt and one .safetensors, after its first run."""
+    build, study, *_ = [text for _, text in BLOCK.findall((ROOT / "docs/own_model.md").read_text())]
+    files = "[mine/first.pt, mine/second.safetensors]"
+    for old, new in {"mine/own.pt": files, "count: 1": "count: 2, sizes: [1, 2], block: 2"}.items():
+        assert old in study
+        study = study.replace(old, new)
     project = Project.create(tmp_path_factory.mktemp("own") / "project")
-    (project.folder / "mine/models").mkdir(parents=True)
-    (project.folder / "mine/models/own.py").write_text(BUILD)
+    for name, text in {"mine/models/own.py": build, "studies/own.yaml": study}.items():
+        (project.folder / name).parent.mkdir(parents=True)
+        (project.folder / name).write_text(text)
+    project.edit("config.yaml", "damping: [0.01, 0.1]", "damping: [0.01, select]")
     torch.save(state(0), project.folder / "mine/first.pt")
     safetensors.torch.save_file(state(1), project.folder / "mine/second.safetensors")
-    files = ["mine/first.pt", "mine/second.safetensors"]
-    content = config(
-        plugins="mine",
-        settings={"digits_own": {"dataset": "digits", "model": {"kind": "own"}, "checkpoint": files}},
-        ensembles={"independent": {"count": 2, "sizes": [1, 2], "block": 2}},
-        methods={"grad_dot": None, "influence": {"damping": [0.1, "select"]}, "trak": {"proj_dim": 4, "damping": 1.0}},
-    )
-    (project.folder / "config.yaml").write_text(yaml.safe_dump(content))
-    project.snakemake()
+    project.snakemake(*STUDY)
     return project
 
 
@@ -358,7 +342,7 @@ def test_scores_are_those_of_the_users_weights(own):
         return torch.stack(rows)
 
     expected = gradients(data["train_x"], data["train_y"]) @ gradients(data["test_x"], data["test_y"]).T
-    (path,) = (own.folder / "results/scores/digits_own/independent/grad_dot").glob("*.npz")
+    (path,) = (own.folder / "results/scores/digits_own/own/grad_dot").glob("*.npz")
     found = np.array(load_arrays(path)["size=1"])
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-6)
 
@@ -375,10 +359,10 @@ def test_the_models_are_the_users_in_order_and_measured(own):
 
 
 def test_without_ground_truth_there_are_scores_and_chosen_dampings_and_nothing_to_compare_with(own):
-    assert own.planned() == set()
-    ensemble = load_json(own.folder / "results/ensembles/digits_own/independent.json")
+    assert own.planned(*STUDY) == set()
+    ensemble = load_json(own.folder / "results/ensembles/digits_own/own.json")
     assert [member["run"] for member in ensemble["members"]] == [None, None]
-    (chosen,) = (own.folder / "results/scores/digits_own/independent/influence").glob("*/selection.json")
+    (chosen,) = (own.folder / "results/scores/digits_own/own/influence").glob("*/selection.json")
     assert "damping" in chosen.read_text()
     assert not (own.folder / "results/evaluation").exists()
 
@@ -386,11 +370,11 @@ def test_without_ground_truth_there_are_scores_and_chosen_dampings_and_nothing_t
 def test_a_changed_file_reruns_what_depends_on_it(own, tmp_path):
     project = own.copy(tmp_path / "project")
     torch.save(state(2), project.folder / "mine/first.pt")
-    planned = project.planned()
+    planned = project.planned(*STUDY)
     assert "models/digits_own/adopted/full-0" in planned
     assert "models/digits_own/adopted/full-1" not in planned
     assert "data/digits" not in planned
-    project.snakemake("models")
+    project.snakemake("models", *STUDY)
     found = load_weights(project.folder / "results/models/digits_own/adopted/full-0.pt")
     assert equal(found["checkpoints"][0], state(2))
 
@@ -398,7 +382,7 @@ def test_a_changed_file_reruns_what_depends_on_it(own, tmp_path):
 def test_a_checkpoint_that_does_not_fit_stops_the_run_with_the_reason(own, tmp_path):
     project = own.copy(tmp_path / "project")
     torch.save(state(0) | {"head.bias": torch.zeros(9)}, project.folder / "mine/first.pt")
-    failed = project.snakemake("models", check=False)
+    failed = project.snakemake("models", *STUDY, check=False)
     assert failed.returncode != 0
     assert "mine/first.pt does not fit the model of its setting: head.bias: (9,), expected (10,)" in failed.stderr
 
@@ -406,26 +390,6 @@ def test_a_checkpoint_that_does_not_fit_stops_the_run_with_the_reason(own, tmp_p
 def test_a_missing_file_stops_snakemake_before_it_begins(own, tmp_path):
     project = own.copy(tmp_path / "project")
     (project.folder / "mine/first.pt").unlink()
-    failed = project.snakemake(check=False)
+    failed = project.snakemake(*STUDY, check=False)
     assert failed.returncode != 0
     assert "config: settings.digits_own.checkpoint: mine/first.pt is no file" in failed.stdout + failed.stderr
-
-
-def test_what_was_trained_here_may_be_adopted_and_scores_the_same(finished, tmp_path):
-    project = finished.copy(tmp_path / "project")
-    source = project.folder / "results/models/digits_mlp/full-0.pt"
-    trained = load_weights(source)
-    save_weights(project.folder / "kept.pt", trained)
-    own = {"digits_own": OWN | {"checkpoint": "kept.pt"}}
-    methods = {"grad_dot": None, "influence": {"damping": [0.01, 0.1]}}
-    content = config(settings=own, methods=methods)
-    (project.folder / "config.yaml").write_text(yaml.safe_dump(content))
-    project.snakemake("scores")
-    for method in methods:
-        (ours,) = (project.folder / f"results/scores/digits_mlp/independent/{method}").glob("*.npz")
-        theirs = project.folder / str(ours.relative_to(project.folder)).replace("digits_mlp", "digits_own")
-        ours, theirs = load_arrays(ours), load_arrays(theirs)
-        names = [name for name in theirs if name.startswith("size=1")]
-        assert names
-        for name in names:
-            np.testing.assert_array_equal(ours[name], theirs[name])

@@ -44,7 +44,7 @@ WRONG = {
     ),
     "unknown dataset kind": (("datasets", "digts", {"train": 9, "test": 2}), "unknown data 'digts'; known: ['adult', 'cifar2', 'concrete', 'diabetes', 'digits', 'energy', 'fico'"),
     "unknown dataset": ((*SETTING, "dataset", "mnist"), "settings.digits_mlp.dataset: unknown 'mnist'; known: ['digits']"),
-    "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['cnn', 'logistic', 'mlp', 'transformer']"),
+    "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['bert', 'cnn', 'logistic', 'mlp', 'transformer']"),
     "unknown choice": (("run", "methods", ["lissa"]), "run.methods: unknown 'lissa'; known: ['grad_dot', 'influence', 'trak']"),
     "skipping an unknown setting": (
         ("methods", "grad_dot", {"skip": ["digits_cnn"]}),

@@ -416,15 +416,16 @@ def _checkpoint_errors(config: dict, registry: Registry):
                 yield f"{where}: {file} is no file; expected one relative to {Path.cwd()}"
         untrained = f"settings.{name} starts from a checkpoint and is not trained"
         for truth, entry in _chosen(config, "ground_truth"):
-            if "runs" in registry.functions("ground_truth", entry["kind"]):
+            if "training" not in registry.functions("ground_truth", entry["kind"]):  # how it trains on
                 yield f"{path('ground_truth', truth)}: {entry['kind']} trains from scratch, but {untrained}"
         for method in config["removal"]["methods"] if config["removal"] else ():
             if name in chosen_settings(config, config["methods"].get(method, {"only": {}, "skip": [name]})):
                 yield f"removal: it trains from scratch, but {untrained}; '{method}' must skip it"
         for ensemble, entry in _chosen(config, "ensembles"):
             members = ensemble_members(registry, entry)
-            if len(members) > len(files):
-                yield f"{path('ensembles', ensemble)}: {len(members)} members, but {where} names {len(files)}"
+            largest = max(member.number for member in members)
+            if largest >= len(files):
+                yield f"{path('ensembles', ensemble)}: member {largest} (from 0), but {where} names {len(files)}"
             if any(member.run.subset is not None for member in members):
                 yield f"{path('ensembles', ensemble)}: members see parts of the data, but {untrained}"
 

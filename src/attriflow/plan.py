@@ -99,15 +99,26 @@ class Plan:
         for setting in self._chosen("settings"):
             rows = self._setting(setting)
             evaluated += rows
-            extremes += [self._examples(setting, rows)] if rows else []
-            removals += self._removal(setting, rows)
+            if rows:
+                extremes.append(self._examples(setting, rows))
+                removals += self._removal(setting, rows)
         detected = [job for job in self.jobs.values() if job.rule in ("mislabel", "mislabel_baseline")]
-        made = self._tables(evaluated, extremes) if evaluated else {}
+        made = self._retrained(evaluated, extremes)
         if removals:
             made["removal"] = [Source(job, "summary") for job in removals]
         if detected:
             made["mislabel"] = [Source(self._summary("mislabel", detected), "summary")]
         self._figures(made)
+
+    def _retrained(self, evaluated: list[Job], extremes: list[Job]) -> dict[str, list[Source]]:
+        """The tables of a study about retraining from scratch; none where no setting has such a ground truth."""
+        if not evaluated:
+            return {}
+        summary = self._summary("summary", evaluated)
+        made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
+        for job in (self._sensitivity(evaluated), self._choices(summary)):
+            made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
+        return made
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -137,7 +148,7 @@ class Plan:
         evaluated = []
         for ensemble in self._chosen("ensembles"):
             members = self._members(ensemble)
-            models = [self._model(setting, member, data, place) for place, member in enumerate(members)]
+            models = [self._model(setting, member, data) for member in members]
             ensembled = self._ensemble(setting, ensemble, members, models)
             sizes = set(self.config["ensembles"][ensemble]["sizes"])
             for method in self._chosen("methods"):
@@ -162,11 +173,11 @@ class Plan:
         entry = self.config["settings"][setting]
         return {"model": entry["model"], "recipe": entry["recipe"]}  # no recipe where it is not trained
 
-    def _model(self, setting: str, member: Member, data: Job, place: int) -> Job:
-        """One member: trained, or the checkpoint of that place."""
+    def _model(self, setting: str, member: Member, data: Job) -> Job:
+        """One member: trained, or the checkpoint of its number."""
         entry = self.config["settings"][setting]
         if files := checkpoints(entry):
-            return self._adopted(setting, member, data, Path(files[place]))
+            return self._adopted(setting, member, data, Path(files[member.number]))
         kept = sorted({*entry["checkpoints"], entry["recipe"]["epochs"]})
         settings = self._training(setting) | {"checkpoints": kept, "run": member.run.as_dict()}
         return self._job(
@@ -337,14 +348,6 @@ class Plan:
             {"models": [Source(member, "model") for member in members], "data": [Source(data, "data")]},
             [("models", model["kind"])],
         )
-
-    def _tables(self, evaluated: list[Job], extremes: list[Job]) -> dict[str, list[Source]]:
-        """What a study with a ground truth tells of its evaluations."""
-        summary = self._summary("summary", evaluated)
-        made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
-        for job in (self._sensitivity(evaluated), self._choices(summary)):
-            made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
-        return made
 
     def _summary(self, name: str, measured: list[Job]) -> Job:
         """One of the tables of a study."""

@@ -23,8 +23,9 @@ def main(job: Job):
     def arrays():
         members = zip(settings["members"], job.inputs("models"), settings["runs"], strict=True)
         for place, (name, path, training) in enumerate(members):
-            known = None if training is None else Run.from_dict(training)
-            member = load_trained(path, name, job.seed, build, known, settings["recipe"])
+            member = load_trained(
+                path, name, job.seed, build, Run.from_dict(training) if training else None, settings["recipe"]
+            )
             member = replace(member, device=job.device, dtype=DTYPES[settings["dtype"]])
             if place == 0:
                 size = Size.of(member, split, settings["hyperparameters"].get("parameters", "all"))
