@@ -13,8 +13,9 @@ include: "workflow/rules/figures.smk"
 
 
 rule all:
-    """The summary and the figures of the study, and all that they need."""
+    """The scores, the summary and the figures of the study, and all that they need."""
     default_target: True
     input:
+        rules.scores.input,
         rules.evaluation.input,
         rules.figures.input,

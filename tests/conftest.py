@@ -1,5 +1,6 @@
 """What the tests share: a small problem, and a small project folder that ran once."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -36,6 +37,7 @@ def pytest_collection_modifyitems(items):
         "mirror": bool(os.environ.get("ATTRIFLOW_DATA_MIRROR")),
         "gpu": torch.cuda.is_available(),
         "slurm": shutil.which("sbatch") is not None,
+        "text": importlib.util.find_spec("transformers") is not None,
     }
     for item in items:
         for mark, available in there.items():

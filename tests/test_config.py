@@ -42,9 +42,9 @@ WRONG = {
         ("methods", "mine", {"kind": "trka"}),
         "methods.mine: unknown scores 'trka'; known: ['datainf',",
     ),
-    "unknown dataset kind": (("datasets", "digts", {"train": 9, "test": 2}), "unknown data 'digts'; known: ['concrete', 'diabetes', 'digits'"),
+    "unknown dataset kind": (("datasets", "digts", {"train": 9, "test": 2}), "unknown data 'digts'; known: ['adult', 'cifar2', 'concrete', 'diabetes', 'digits', 'energy', 'fico'"),
     "unknown dataset": ((*SETTING, "dataset", "mnist"), "settings.digits_mlp.dataset: unknown 'mnist'; known: ['digits']"),
-    "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['cnn', 'logistic', 'mlp', 'transformer']"),
+    "unknown model": ((*SETTING, "model", {"kind": "mpl"}), "settings.digits_mlp.model: unknown models 'mpl'; known: ['bert', 'cnn', 'logistic', 'mlp', 'transformer']"),
     "unknown choice": (("run", "methods", ["lissa"]), "run.methods: unknown 'lissa'; known: ['grad_dot', 'influence', 'trak']"),
     "skipping an unknown setting": (
         ("methods", "grad_dot", {"skip": ["digits_cnn"]}),
@@ -134,6 +134,11 @@ def test_what_needs_classes_is_refused_where_a_regression_runs_with_it(method, e
 
 def test_a_missing_key_is_named():
     assert errors(*SETTING, "recipe", "epochs", remove=True) == ["settings.digits_mlp.recipe: ['epochs'] missing"]
+
+
+def test_a_run_may_measure_against_nothing():
+    config = yaml.safe_load(TINY) | {"run": {"ground_truth": []}}
+    assert check(config, SCHEMA)["run"]["ground_truth"] == []
 
 
 def test_defaults_are_filled_in_and_the_given_config_is_left_alone():

@@ -218,3 +218,13 @@ def test_the_general_path_stacks_buffers(split):
     (stack,) = engine.train(Convolution, split.train_x, split.train_y, RUNS[:2], RECIPE, 0)
     assert stack.weights[3]["scale"].tolist() == [0.5, 0.5]
     assert functional.Stack([Convolution()], torch.from_numpy(split.train_x)).dropouts[0].shape == (3, 4, 4)
+
+
+def test_what_a_module_makes_anew_is_not_among_its_weights(split):
+    class Places(Convolution):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("places", torch.zeros(1), persistent=False)
+
+    (stack,) = engine.train(Places, split.train_x, split.train_y, RUNS[:2], RECIPE, 0)
+    assert stack.weights[3].keys() == Places().state_dict().keys()

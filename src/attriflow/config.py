@@ -11,6 +11,7 @@ import jsonschema
 import yaml
 
 from attriflow import hyperparameters
+from attriflow.ensembles import Member
 from attriflow.registry import REQUIRED, Registry
 
 # catalogue of the config -> (room of the registry, functions whose hyperparameters an entry gives)
@@ -246,13 +247,7 @@ def _agreement_errors(config: dict, registry: Registry):
         yield from _size_errors(path("datasets", name), dataset, constants)
         yield from _noise_errors(path("datasets", name), dataset, constants)
     for name, setting in config["settings"].items():
-        recipe, last = setting["recipe"], setting["recipe"]["epochs"]
-        where = path("settings", name)
-        if recipe["optimiser"] != "sgd" and recipe["momentum"]:
-            yield f"{where}.recipe.momentum: only sgd takes it; {recipe['optimiser']} must leave it 0"
-        for epoch in setting["checkpoints"]:
-            if epoch > last:
-                yield f"{where}.checkpoints: epoch {epoch} lies beyond the last, {last}"
+        yield from _recipe_errors(path("settings", name), setting)
     for name, ensemble in config["ensembles"].items():
         largest, count = max(ensemble["sizes"]), ensemble.get("count")
         if count is not None and largest > count:
@@ -261,6 +256,25 @@ def _agreement_errors(config: dict, registry: Registry):
     yield from _epoch_errors(config, registry)
     yield from _regression_errors(config, registry)
     yield from _removal_errors(config, registry)
+    yield from _checkpoint_errors(config, registry)
+
+
+def _recipe_errors(where: str, setting: dict):
+    """A setting that nothing makes, or two things do; a recipe that contradicts itself."""
+    recipe = setting["recipe"]
+    if setting["checkpoint"] is not None:
+        given = [key for key in ("recipe", "checkpoints") if setting[key]]
+        if given:
+            yield f"{where}: a setting with a 'checkpoint' is not trained; leave out {given}"
+        return
+    if recipe is None:
+        yield f"{where}: 'recipe' missing, how it is trained, or 'checkpoint', the file of a trained model"
+        return
+    if recipe["optimiser"] != "sgd" and recipe["momentum"]:
+        yield f"{where}.recipe.momentum: only sgd takes it; {recipe['optimiser']} must leave it 0"
+    for epoch in setting["checkpoints"]:
+        if epoch > recipe["epochs"]:
+            yield f"{where}.checkpoints: epoch {epoch} lies beyond the last, {recipe['epochs']}"
 
 
 def _size_errors(where: str, dataset: dict, constants: dict):
@@ -388,6 +402,44 @@ def _removed_method_errors(config: dict, registry: Registry, name: str):
     for choice, damping in config["removal"]["dampings"].items():
         if damping != "best" and damping not in grid:
             yield f"{path('removal', 'dampings', choice)}: {damping!r} is not among those of methods.{name}: {grid}"
+
+
+def _checkpoint_errors(config: dict, registry: Registry):
+    """Files that are not there, and what a setting that is not trained cannot have."""
+    for name, setting in _chosen(config, "settings"):
+        files = checkpoints(setting)
+        if not files:
+            continue
+        where = path("settings", name, "checkpoint")
+        for file in files:
+            if not Path(file).is_file():
+                yield f"{where}: {file} is no file; expected one relative to {Path.cwd()}"
+        untrained = f"settings.{name} starts from a checkpoint and is not trained"
+        for truth, entry in _chosen(config, "ground_truth"):
+            if "training" not in registry.functions("ground_truth", entry["kind"]):  # how it trains on
+                yield f"{path('ground_truth', truth)}: {entry['kind']} trains from scratch, but {untrained}"
+        for method in config["removal"]["methods"] if config["removal"] else ():
+            if name in chosen_settings(config, config["methods"].get(method, {"only": {}, "skip": [name]})):
+                yield f"removal: it trains from scratch, but {untrained}; '{method}' must skip it"
+        for ensemble, entry in _chosen(config, "ensembles"):
+            members = ensemble_members(registry, entry)
+            largest = max(member.number for member in members)
+            if largest >= len(files):
+                yield f"{path('ensembles', ensemble)}: member {largest} (from 0), but {where} names {len(files)}"
+            if any(member.run.subset is not None for member in members):
+                yield f"{path('ensembles', ensemble)}: members see parts of the data, but {untrained}"
+
+
+def checkpoints(setting: dict) -> list[str]:
+    """The files that a setting starts from; none where it is trained."""
+    files = setting["checkpoint"]
+    return [files] if isinstance(files, str) else files or []
+
+
+def ensemble_members(registry: Registry, entry: dict) -> list[Member]:
+    """The members of an entry of `ensembles`."""
+    given = {key: value for key, value in entry.items() if key not in ("kind", "sizes", "block")}
+    return registry.load("ensembles", entry["kind"]).members(**given)
 
 
 def _chosen(config: dict, catalogue: str) -> list[tuple[str, dict]]:

@@ -34,7 +34,7 @@ class Network:
 def network(registry: Registry, data: str, digest: str, model: str) -> Network:
     """The model of an entry of the config (JSON), for the data in a file with the spec of this digest."""
     split = Split(**load_arrays(Path(data)))  # mapped: only labels and a few examples are read
-    build = builder(registry, json.loads(model), split.shape, split.classes)
+    build = builder(registry, json.loads(model), split.shape, split.classes, split.tokens)
     module = built(build).eval()
     x = inputs(module, np.array(split.train_x[:1]))
     p = sum(parameter.numel() for parameter in module.parameters())

@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 
 from attriflow import provenance
-from attriflow.config import ConfigError, chosen_ensembles, chosen_settings
+from attriflow.config import ConfigError, checkpoints, chosen_ensembles, chosen_settings, ensemble_members
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member
 from attriflow.fingerprint import fingerprint
 from attriflow.hyperparameters import RULES, point_name
 from attriflow.pairs import PAIRS, SIZE
+from attriflow.provenance import sha256
 from attriflow.registry import Registry
 
 
@@ -98,19 +99,27 @@ class Plan:
         for setting in self._chosen("settings"):
             rows = self._setting(setting)
             evaluated += rows
-            extremes.append(self._examples(setting, rows))
-            removals += self._removal(setting, rows)
-        summary = self._summary("summary", evaluated)
-        made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
+            if rows:
+                extremes.append(self._examples(setting, rows))
+                removals += self._removal(setting, rows)
+        made = self._retrained(evaluated, extremes)
         if removals:
             made["removal"] = [Source(job, "summary") for job in removals]
         for name, rules in TABLES.items():
             if measured := [job for job in self.jobs.values() if job.rule in rules]:
                 made[name] = [Source(self._summary(name, measured), "summary")]
+        self._figures(made)
+
+    def _retrained(self, evaluated: list[Job], extremes: list[Job]) -> dict[str, list[Source]]:
+        """The tables of a study about retraining from scratch; none where no setting has such a ground truth."""
+        if not evaluated:
+            return {}
+        summary = self._summary("summary", evaluated)
+        made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
         self._costs()
         for job in (self._sensitivity(evaluated), self._choices(evaluated)):
             made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
-        self._figures(made)
+        return made
 
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
@@ -147,7 +156,7 @@ class Plan:
                 entry = self.config["methods"][method]
                 if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
                     for scores in self._scores(setting, ensemble, method, models, ensembled, data):
-                        evaluated.append(self._evaluation(scores, ensembled, truths))
+                        evaluated += [self._evaluation(scores, ensembled, truths)] if truths else []
                         self._mislabel(scores, Grid.of(self.registry, entry), data)
                         if "selection" in scores.inputs:
                             self._stability(scores)
@@ -159,16 +168,20 @@ class Plan:
     def _data(self, name: str) -> Job:
         entry = self.config["datasets"][name]
         kind = entry["kind"]
-        files = self.registry.constants("data", kind).get("FILES", {})
-        settings = {"dataset": name, **entry, "raw": raw_sums(kind, files)}
+        constants = self.registry.constants("data", kind)
+        raw = raw_sums(constants.get("FOLDER", kind), constants.get("FILES", {}))
+        settings = {"dataset": name, **entry, "raw": raw}
         return self._job("dataset", f"data/{name}", settings, {"data": "npz"}, kinds=[("data", kind)])
 
     def _training(self, setting: str) -> dict:
         entry = self.config["settings"][setting]
-        return {"model": entry["model"], "recipe": entry["recipe"]}
+        return {"model": entry["model"], "recipe": entry["recipe"]}  # no recipe where it is not trained
 
     def _model(self, setting: str, member: Member, data: Job) -> Job:
+        """One member: trained, or the checkpoint of its number."""
         entry = self.config["settings"][setting]
+        if files := checkpoints(entry):
+            return self._adopted(setting, member, data, Path(files[member.number]))
         kept = sorted({*entry["checkpoints"], entry["recipe"]["epochs"]})
         settings = self._training(setting) | {"checkpoints": kept, "run": member.run.as_dict()}
         return self._job(
@@ -178,6 +191,18 @@ class Plan:
             {"model": "pt", "metrics": "json"},
             {"data": [Source(data, "data")]},
             [("models", entry["model"]["kind"])],
+        )
+
+    def _adopted(self, setting: str, member: Member, data: Job, file: Path) -> Job:
+        """A user's own checkpoint, of which nothing but the weights is known."""
+        model = self.config["settings"][setting]["model"]
+        return self._job(
+            "adopt",
+            f"models/{setting}/adopted/{member.name}",
+            {"model": model, "file": str(file), "sha256": sha256(file), "checkpoints": [0], "run": None},
+            {"model": "pt", "metrics": "json"},
+            {"data": [Source(data, "data")]},
+            [("models", model["kind"])],
         )
 
     def _ground_truth(self, setting: str, truth: str, data: Job) -> Job:
@@ -211,12 +236,13 @@ class Plan:
         )
 
     def _members(self, ensemble: str) -> list[Member]:
-        entry = {key: value for key, value in self.config["ensembles"][ensemble].items() if key not in OWN_KEYS}
-        kind = self.config["ensembles"][ensemble]["kind"]
-        return self.registry.load("ensembles", kind).members(**entry)
+        return ensemble_members(self.registry, self.config["ensembles"][ensemble])
 
     def _ensemble(self, setting: str, ensemble: str, members: list[Member], models: list[Job]) -> Job:
-        settings = {"ensemble": ensemble, "members": [asdict(member) for member in members]}
+        described = [
+            asdict(member) | {"run": model.settings["run"]} for member, model in zip(members, models, strict=True)
+        ]
+        settings = {"ensemble": ensemble, "members": described}
         inputs = {name: [Source(model, name) for model in models] for name in ("model", "metrics")}
         return self._job("ensemble", f"ensembles/{setting}/{ensemble}", settings, {"ensemble": "json"}, inputs)
 
@@ -494,6 +520,10 @@ class Plan:
         reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
         reasons |= {"removal": "a section `removal` whose methods run", "stability": choosing}
         reasons["mechanism"] = f"{choosing}, with a function `powers`, and a ground truth of the kind 'subsets'"
+        if not self._chosen("ground_truth"):
+            reasons |= dict.fromkeys(
+                ("summary", "examples", "selection", "curves"), "a ground truth to measure against"
+            )
         empty = {name: reason for name, reason in reasons.items() if name not in made}
         swept = self._swept()
         if swept is None:
@@ -545,9 +575,6 @@ TABLES = {
     "mechanism": ("mechanism",),
     "stability": ("stability",),
 }
-
-# keys of an ensemble that are not hyperparameters of its kind
-OWN_KEYS = ("kind", "sizes", "block")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def digest(spec: dict) -> str:
 
 def write(path: Path, spec: dict, outputs: dict[str, Path], cost: dict[str, float]):
     """Say what the outputs were made from, their sums and sizes, and what making them cost."""
-    described = {name: {"sha256": _sha256(each), "bytes": each.stat().st_size} for name, each in outputs.items()}
+    described = {name: {"sha256": sha256(each), "bytes": each.stat().st_size} for name, each in outputs.items()}
     save_json(path, {"spec": spec, "outputs": described, "cost": cost})
 
 
@@ -43,10 +43,11 @@ def verify(path: Path, made_path: Path, expected: str):
     name = next((name for name, each in made["spec"]["outputs"].items() if each == str(path)), None)
     if name is None or not Path(path).exists():
         raise ValueError(f"{path} is missing; {remedy}")
-    if _sha256(path) != made["outputs"][name]["sha256"]:
+    if sha256(path) != made["outputs"][name]["sha256"]:
         raise ValueError(f"{path} was altered after it was made (its SHA-256 is another); {remedy}")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

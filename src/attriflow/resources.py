@@ -54,6 +54,12 @@ def _train(job: Job, registry: Registry) -> int:
     return _training(job, registry, runs=1, measured=max(_examples(job)))
 
 
+def _adopt(job: Job, registry: Registry) -> int:
+    """The file, the module and a copy, and the outputs of all examples in float64."""
+    held = 4 * os.stat(job.settings["file"]).st_size
+    return _TORCH + 4 * _bytes(job, "data") + held + 16 * _network(job, registry).activations * max(_examples(job))
+
+
 def _retrain(job: Job, registry: Registry) -> int:
     return _training(job, registry, runs=len(job.settings["runs"]), measured=_examples(job)[1])
 
@@ -129,6 +135,7 @@ _RULES = {
     "choose": _choose,
     "score": _score,
     "train": _train,
+    "adopt": _adopt,
     "retrain": _retrain,
     "evaluate": _evaluate,
     "mislabel": _mislabel,

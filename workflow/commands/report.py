@@ -1,4 +1,4 @@
-"""Print the best point of every method of a summary, and where its files are."""
+"""Print the best point of every method of a summary, if the study retrains, and where its files are."""
 
 import sys
 from pathlib import Path
@@ -13,6 +13,9 @@ SHOWN = ["setting", "method", "ensemble_size", "LDS", "interval", "ceiling", "at
 
 
 def main(path: Path):
+    if not path.exists():
+        print("nothing was trained from scratch to measure against; scores and chosen dampings: results/scores/")
+        return
     table = summary.lds_of_loss(pd.read_csv(path, dtype_backend="numpy_nullable"))  # 512 stays 512 beside a gap
     best = summary.best(table, ["setting", "method", "ensemble", "ensemble_size"])
     hyperparameters = summary.hyperparameters(table)

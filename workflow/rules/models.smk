@@ -1,6 +1,6 @@
 # Models: the trained members that a score may look at.
 rule models:
-    """Train every member."""
+    """Train, or adopt, every member."""
     input:
         made_by("models"),
 
@@ -23,3 +23,23 @@ rule train:
         runtime=120,
     shell:
         'python "$SCRIPTS/train.py" {input.spec:q} --threads {threads}'
+
+
+rule adopt:
+    """Take a user's own checkpoint as a model of a setting, once it fits."""
+    input:
+        unpack(needs("models/{setting}/adopted/{model}")),
+    output:
+        model="results/models/{setting}/adopted/{model}.pt",
+        metrics="results/models/{setting}/adopted/{model}.json",
+        made="results/models/{setting}/adopted/{model}.made.json",
+    log:
+        "logs/models/{setting}/adopted/{model}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("models/{setting}/adopted/{model}"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/adopt.py" {input.spec:q} --threads {threads}'

@@ -1,6 +1,7 @@
 """Draw the training and test examples of one data set."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 from attriflow.data import raw_folder, split
 from attriflow.io import save_arrays
@@ -13,11 +14,16 @@ NOT_HYPERPARAMETERS = {*OWN, "dataset", "kind", "raw", "seed", "plugins"}
 def main(job: Job):
     settings = job.settings
     kind = job.registry.load("data", settings["kind"])
-    files = getattr(kind, "FILES", {})
-    folder = raw_folder(settings["kind"], files, kind.ADDRESSES) if files else None
+    folder = fetched(settings["kind"], vars(kind)) if hasattr(kind, "FILES") else None
     raw = kind.load(folder, **{key: value for key, value in settings.items() if key not in NOT_HYPERPARAMETERS})
     drawn = split(raw, settings["dataset"], job.seed, **{key: settings[key] for key in OWN})
     save_arrays(job.outputs["data"], asdict(drawn))
+
+
+def fetched(name: str, constants: dict) -> Path:
+    """The folder with the raw files of a kind."""
+    options = {"either": constants.get("EITHER", False), "ask": constants.get("ASK")}
+    return raw_folder(constants.get("FOLDER", name), constants["FILES"], constants.get("ADDRESSES", ()), **options)
 
 
 if __name__ == "__main__":

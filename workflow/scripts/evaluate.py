@@ -17,7 +17,8 @@ def main(job: Job):
     settings = job.settings
     scores = load_arrays(job.input("scores"))
     costs, dampings = scores.pop("costs"), scores.pop("dampings")
-    members = [Run.from_dict(each["run"]) for each in load_json(job.input("ensemble"))["members"]]
+    trainings = [each["run"] for each in load_json(job.input("ensemble"))["members"]]
+    members = [Run.from_dict(each) for each in trainings if each is not None]  # nothing is known of a user's own
     points = {
         point_name({"size": size} | point): {"ensemble_size": size, **settings["costly"], **point}
         for point in settings["cheap"]

@@ -14,7 +14,7 @@ def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
     wrong = mislabel.flipped(split)
     drawn = mislabel.resampled(wrong, settings["resamples"], job.seed)
-    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     pairs = zip(job.inputs("models"), settings["members"], strict=True)
     members = [load_trained(path, name, job.seed, build) for path, name in pairs]
     named = {"setting": settings["setting"], "ensemble": settings["ensemble"], "method": "loss", "damping_rule": ""}

@@ -16,14 +16,16 @@ from attriflow.runs import Run
 
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
-    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     prepare = job.registry.load("scores", settings["kind"]).prepare
     seconds = []
 
     def arrays():
         members = zip(settings["members"], job.inputs("models"), settings["runs"], strict=True)
         for place, (name, path, training) in enumerate(members):
-            member = load_trained(path, name, job.seed, build, Run.from_dict(training), settings["recipe"])
+            member = load_trained(
+                path, name, job.seed, build, Run.from_dict(training) if training else None, settings["recipe"]
+            )
             member = replace(member, device=job.device, dtype=DTYPES[settings["dtype"]])
             if place == 0:
                 size = Size.of(member, split, settings["hyperparameters"].get("parameters", "all"))

@@ -28,7 +28,7 @@ def main(job: Job):
     runs = removal.runs(removal.distinct(removals), repeats)
     disjoint(members, runs, n, job.seed)
     measured = removal.outputs(
-        builder(job.registry, settings["model"], split.shape, split.classes),
+        builder(job.registry, settings["model"], split.shape, split.classes, split.tokens),
         split,
         runs,
         settings["recipe"],

@@ -12,7 +12,7 @@ from attriflow.runs import Run
 
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
-    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     runs = [Run.from_dict(each) for each in settings["runs"]]
     epochs = settings["recipe"]["epochs"]
     progress = job.progress(len(runs) * epochs, "epoch")

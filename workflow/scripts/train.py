@@ -1,17 +1,17 @@
 """Train one model of a setting; keep its checkpoints and metrics."""
 
 from attriflow import engine
-from attriflow.data import Split, load_split
+from attriflow.data import load_split
 from attriflow.engine.optimisers import rates
 from attriflow.io import save_json, save_weights
 from attriflow.job import Job, run
-from attriflow.models import builder, built
+from attriflow.models import builder
 from attriflow.runs import Run
 
 
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
-    build = builder(job.registry, settings["model"], split.shape, split.classes)
+    build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     training = Run.from_dict(settings["run"])
     progress = job.progress(settings["recipe"]["epochs"], "epoch")
     (trained,) = engine.train(
@@ -35,22 +35,8 @@ def main(job: Job):
             "device": job.device.type,
         },
     )
-    save_json(job.outputs["metrics"], metrics(build, trained, split, job.device))
-
-
-def metrics(build, trained: engine.Trainings, split: Split, device) -> dict:
-    """Losses and accuracies of every checkpoint on all training and test examples, and the loss of every epoch."""
-    parts = {"train": (split.train_x, split.train_y), "test": (split.test_x, split.test_y)}
-    found = {
-        str(epoch): {
-            f"{part}_{name}": value
-            for part, (x, y) in parts.items()
-            for name, value in engine.quality(build, trained.state(0, epoch), x, y, device).items()
-        }
-        for epoch in trained.weights
-    }
-    parameters = sum(parameter.numel() for parameter in built(build).parameters())
-    return {"checkpoints": found, "epoch_losses": trained.losses[0].tolist(), "parameters": parameters}
+    measured = engine.metrics(build, checkpoints, split, job.device)
+    save_json(job.outputs["metrics"], measured | {"epoch_losses": trained.losses[0].tolist()})
 
 
 if __name__ == "__main__":

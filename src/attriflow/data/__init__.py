@@ -3,8 +3,10 @@
 A kind is a file with
     load(folder, *, hyperparameters) -> Raw
 and, where it needs files, FILES = {name: SHA-256} and ADDRESSES, the official addresses to fetch them from: folders
-that end in /, or archives .zip that hold the files; EXAMPLES, or TRAIN_EXAMPLES and TEST_EXAMPLES, and
-REGRESSION = True where labels are numbers let the config be checked early.
+that end in /, or archives .zip that hold the files; EITHER = True where one of them is enough, ASK in place of
+addresses where their owner wants to be asked (a sum is then None), and FOLDER where several kinds share theirs;
+EXAMPLES, or TRAIN_EXAMPLES and TEST_EXAMPLES, and REGRESSION = True where labels are numbers let the config be checked
+early.
 """
 
 from dataclasses import dataclass
@@ -18,15 +20,18 @@ from attriflow.streams import stream
 
 raw_sums, raw_folder = _raw.sums, _raw.fetch
 
+PADDING = 0  # the token behind the end of a sequence with one label
+
 
 @dataclass(frozen=True)
 class Raw:
     """All examples that a data set offers: inputs (N, ...) float32 and labels (N,) int64.
 
-    Sequences are indices of tokens, (N, t) int64, with a label at every position, (N, t). Labels (N,) of a floating
-    dtype are the targets of a regression. Where the data set has no test examples of its own, both splits are drawn
-    from the training ones. classes: where labels need not show all. features: inputs (N, d) are columns, each with a
-    meaning and a unit of its own, unlike pixels; names: of these columns, where they have any.
+    Sequences are indices of tokens, (N, t) int64, with a label at every position, (N, t), or one each, (N,). Labels
+    (N,) of a floating dtype are the targets of a regression. Where the data set has no test examples of its own, both
+    splits are drawn from the training ones. classes: where labels need not show all. features: inputs (N, d) are
+    columns, each with a meaning and a unit of its own, unlike pixels; names: of these columns, where they have any.
+    tokens: how many there are, of sequences with one label each, which end in PADDING; elsewhere they are the classes.
     """
 
     x: np.ndarray
@@ -36,6 +41,7 @@ class Raw:
     classes: int | None = None
     features: bool = False
     names: tuple[str, ...] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Split:
     with any label noise, or float32 of a regression; clean_y (n, ...) without; train_index, test_index: places in the
     raw data; mean, std: what standardising subtracted from the inputs and divided by, () or of each column (d,);
     classes: outputs of a model, c: one more than the largest label unless given, 1 for a regression; target_mean,
-    target_std: what standardising did to the targets; features, names: as in `Raw`.
+    target_std: what standardising did to the targets; features, names, tokens: as in `Raw`.
     """
 
     train_x: np.ndarray
@@ -63,13 +69,15 @@ class Split:
     target_std: np.ndarray | float = 1.0
     features: bool = False
     names: tuple[str, ...] = ()
+    tokens: int = 0
 
     def __post_init__(self):
         known = self.classes
         if known is None:
             known = 1 if self.regression else max(self.clean_y.max(), self.test_y.max()) + 1
         # a file holds arrays
-        for name, value in {"classes": int(known), "features": bool(self.features), "names": tuple(self.names)}.items():
+        kept = {"classes": int(known), "features": bool(self.features), "tokens": int(self.tokens)}
+        for name, value in (kept | {"names": tuple(self.names)}).items():
             object.__setattr__(self, name, value)
 
     @property
@@ -133,6 +141,7 @@ def split(
         target_std=target_scale[1],
         features=raw.features,
         names=raw.names,
+        tokens=raw.tokens,
     )
 
 
@@ -178,6 +187,9 @@ def _check_pairs(part: str, raw: Raw, x: np.ndarray, y: np.ndarray):
     if y.dtype.kind == "f" and (y.ndim != 1 or raw.classes is not None):
         given = f"{y.shape}" + (f" and {raw.classes} classes" if raw.classes is not None else "")
         raise ValueError(f"{part} labels are numbers, {given}; expected one an example, ({len(y)},), without classes")
+    if raw.tokens and (x.ndim != 2 or y.ndim != 1 or x.dtype.kind != "i" or not 0 <= x.min() <= x.max() < raw.tokens):
+        given = f"{part} inputs {x.shape} {x.dtype} from {x.min()} to {x.max()} and labels {y.shape}"
+        raise ValueError(f"{given}; expected sequences (N, t) of {raw.tokens} tokens, from 0, with one label each")
     if raw.features and (x.ndim != 2 or (raw.names and len(raw.names) != x.shape[1])):
         names = f" and {len(raw.names)} names" if raw.names else ""
         raise ValueError(f"{part} inputs {x.shape}{names}; features are columns (N, d), with a name each or without")

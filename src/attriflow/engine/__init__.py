@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from attriflow import outputs
+from attriflow.data import Split
 from attriflow.device import CPU, inputs, labels
 from attriflow.engine import functional, layers
 from attriflow.engine.dropout import masks
@@ -148,6 +149,22 @@ def quality(
         stacked = {name: values[None] for name, values in state.items()}
         logits = functional_call(module, _double(stacked, 0, device), (inputs(module, x),))
         return outputs.quality(logits, labels(module, y))
+
+
+def metrics(
+    build: Callable[[], nn.Module], states: dict[int, dict[str, Tensor]], split: Split, device: torch.device = CPU
+) -> dict:
+    """`quality` of every checkpoint on all training and test examples, and the number of parameters."""
+    parts = {"train": (split.train_x, split.train_y), "test": (split.test_x, split.test_y)}
+    found = {
+        str(epoch): {
+            f"{part}_{name}": value
+            for part, (x, y) in parts.items()
+            for name, value in quality(build, state, x, y, device).items()
+        }
+        for epoch, state in states.items()
+    }
+    return {"checkpoints": found, "parameters": sum(parameter.numel() for parameter in built(build).parameters())}
 
 
 def initial_weights(build: Callable[[], nn.Module], seed: int, run: Run) -> nn.Module:

@@ -44,6 +44,7 @@ class Stack:
         self._x = x
         self.flat = Flat(modules, x.device)
         self._buffers = {name: values.to(x.device) for name, values in stack_module_state(modules)[1].items()}
+        self._kept = self._buffers.keys() & modules[0].state_dict().keys()  # a module may make others anew
 
         def mean_loss(state, x, y, shares):
             return (loss(functional_call(skeleton, state, (x,)), y) * shares).sum()
@@ -52,7 +53,7 @@ class Stack:
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the weights, name -> (runs, ...), as the module's state dict names them."""
-        return self.flat.state() | {name: values.clone() for name, values in self._buffers.items()}
+        return self.flat.state() | {name: self._buffers[name].clone() for name in sorted(self._kept)}
 
     def backward(self, y: Tensor, places: Tensor, shares: Tensor | None, noise: list[Tensor], decay: float) -> Tensor:
         """gradients <- decay * gradients + the gradient of each run's mean loss; returns these losses (runs,).

@@ -2,7 +2,8 @@
 
 A kind is a file with
     members(*, hyperparameters) -> [Member, ...]
-in an order such that the ensemble of size e is the first e members. No torch: a plan is made from it.
+in an order such that the ensemble of size e is the first e members. No torch: a plan is made from it. A member's name
+ends in its number, `full-0`: of the checkpoints of a setting that is not trained it is the one of that number.
 """
 
 from dataclasses import dataclass
@@ -16,3 +17,8 @@ class Member:
 
     name: str
     run: Run
+
+    @property
+    def number(self) -> int:
+        """Which of the models that differ in their seed alone it is, from 0: the end of its name."""
+        return int(self.name.rpartition("-")[2])

@@ -75,8 +75,9 @@ def _panel(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.nda
 
 
 def _differences(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.ndarray):
-    """The features of a row (d,) that differ most from another's, with their values."""
-    names = list(each["names"]) or [f"x{place}" for place in range(len(x))]
+    """The features of a row (d,) that differ most from another's, with their values; of `colour=red` the category."""
+    names = [name.rpartition("=")[2] for name in each["names"]] or [f"x{place}" for place in range(len(x))]
+    x = np.where(np.abs(x) < 1e-5 * each["std"], 0, x)  # what standardising and back leaves of 0
     far = (x - other) / each["std"]
     most = np.argsort(-np.abs(far), kind="stable")[:_FEATURES]
     lines = [f"{names[place][:_LETTERS]} {x[place]:.4g} ({far[place]:+.1f})" for place in most]

@@ -2,6 +2,7 @@
 
 A kind is a file with
     build(shape, classes, *, hyperparameters) -> nn.Module
+or build(shape, classes, tokens, *, ...), tokens as in `data.Raw`,
 for inputs of `shape` (without the batch) and so many outputs: `classes` is 1 for a regression. Its initial weights come
 from torch's default generator, which the engine seeds from the run's stream.
 """
@@ -23,10 +24,17 @@ from attriflow.runs import Run
 from attriflow.streams import stream
 
 
-def builder(registry: Registry, model: dict, shape: tuple[int, ...], classes: int) -> Callable[[], nn.Module]:
-    """A function that builds the model of a setting, from its entry in the config."""
-    options = {key: value for key, value in model.items() if key != "kind"}
-    return partial(registry.load("models", model["kind"]).build, shape, classes, **options)
+def builder(
+    registry: Registry, model: dict, shape: tuple[int, ...], classes: int, tokens: int = 0
+) -> Callable[[], nn.Module]:
+    """A function that builds the model of a setting, from its entry in the config.
+
+    tokens: as in `data.Raw`, for kinds that ask for it.
+    """
+    kind, options = model["kind"], {key: value for key, value in model.items() if key != "kind"}
+    if "tokens" in registry.arguments("models", kind, "build"):
+        options["tokens"] = tokens
+    return partial(registry.load("models", kind).build, shape, classes, **options)
 
 
 def built(build: Callable[[], nn.Module]) -> nn.Module:
@@ -53,8 +61,8 @@ class Trained:
     """One trained model as the models room hands it on.
 
     name: its file's name, and the name of every random stream that serves it.
-    checkpoints: epoch -> state dict, ascending; the last is the final model.
-    rates: learning rate at the end of each of these epochs.
+    checkpoints: epoch -> state dict, ascending; the last is the final model. A user's own is epoch 0.
+    rates: learning rate at the end of each of these epochs; none of a user's own.
     run, recipe: the training that made it and how, where they are known; trained_on: the device of that training.
     device, dtype: where its gradients are computed, and in what precision.
     """
@@ -106,13 +114,17 @@ def select(module: nn.Module, parameters: str):
 
 def fill(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
     """Fill a module. Raises ValueError naming every weight that is missing, unexpected or of another shape."""
+    if wrong := differences(module, weights):
+        raise ValueError(f"checkpoint {name} is of another architecture: {'; '.join(wrong)}")
+    module.load_state_dict(weights)
+
+
+def differences(module: nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
+    """Every weight that is missing, unexpected or of another shape than the module's, in words."""
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in weights.items()}
-    if expected != found:
-        differences = [
-            f"{key}: {found.get(key, 'missing')}, expected {expected.get(key, 'nothing')}"
-            for key in sorted(expected.keys() | found.keys())
-            if expected.get(key) != found.get(key)
-        ]
-        raise ValueError(f"checkpoint {name} is of another architecture: {'; '.join(differences)}")
-    module.load_state_dict(weights)
+    return [
+        f"{key}: {found.get(key, 'missing')}, expected {expected.get(key, 'nothing')}"
+        for key in sorted(expected.keys() | found.keys())
+        if expected.get(key) != found.get(key)
+    ]

@@ -17,7 +17,12 @@ from attriflow.scores import running_mean
 def prepare(
     member: Trained, split: Split, *, parameters: Parameters = "all", target: Target = "loss"
 ) -> dict[str, np.ndarray]:
-    r"""For each kept checkpoint: cosines (t, n, m), lengths (t, n) and (t, m) of gradients, learning rates (t,)."""
+    r"""For each kept checkpoint: cosines (t, n, m), lengths (t, n) and (t, m) of gradients, learning rates (t,).
+
+    Raises ValueError for a model of whose training no learning rates are known.
+    """
+    if not member.rates:
+        raise ValueError(f"tracin: the learning rates of member {member.name} are not known; use a model trained here")
     found = {"cosines": [], "train_lengths": [], "test_lengths": []}
     for epoch in member.checkpoints:
         model = member.model(epoch, parameters)

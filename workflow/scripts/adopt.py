@@ -1,0 +1,23 @@
+"""Take a user's own checkpoint as a model of a setting, once it fits."""
+
+from pathlib import Path
+
+from attriflow import engine
+from attriflow.data import load_split
+from attriflow.io import save_json, save_weights
+from attriflow.job import Job, run
+from attriflow.models import builder
+from attriflow.models._checkpoint import adopted
+
+
+def main(job: Job):
+    settings, split = job.settings, load_split(job.input("data"))
+    build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
+    state = adopted(Path(settings["file"]), settings["sha256"], build)
+    (epoch,) = settings["checkpoints"]
+    save_weights(job.outputs["model"], {"checkpoints": {epoch: state}, "rates": {}, "device": "cpu"})
+    save_json(job.outputs["metrics"], engine.metrics(build, {epoch: state}, split, job.device))
+
+
+if __name__ == "__main__":
+    run(main)
