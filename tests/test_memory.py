@@ -66,7 +66,7 @@ def test_a_method_takes_no_more_than_it_says(problem, method):
 
 
 def test_what_cannot_fit_is_refused_with_the_numbers_and_what_would(problem, monkeypatch):
-    size = Size(n=50_000, m=500, p=1_000_000, t=1, layers=3, factors=3000, activations=2000)
+    size = Size(n=50_000, m=500, p=1_000_000, t=1, layers=3, factors=3000, activations=2000, columns=9)
     monkeypatch.setattr(memory, "available", lambda: 6 * 2**30)
     with pytest.raises(MemoryError) as caught:
         refuse_what_cannot_fit(REGISTRY, "influence", size, {"curvature": "fisher"})
