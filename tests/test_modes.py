@@ -13,7 +13,7 @@ from test_solvers import with_model
 from attriflow import curvature, modes
 from attriflow.data import Split
 from attriflow.gradients import per_example
-from attriflow.models import Trained, cnn, mlp
+from attriflow.models import Trained, cnn, logistic, mlp
 from attriflow.scores import influence
 
 # classes (1: a number to regress on), whether numbers are regressed on
@@ -99,7 +99,9 @@ def test_rows_make_the_gauss_newton_matrix_and_every_gradient(name):
 
 
 @pytest.mark.parametrize("kind", ["fisher", "ggn", "hessian"])
-@pytest.mark.parametrize("build", [None, partial(cnn.build, (1, 4, 4), 1, channels=[3])])
+@pytest.mark.parametrize(
+    "build", [None, partial(cnn.build, (1, 4, 4), 1, channels=[3]), partial(logistic.build, (1, 4, 4), 1)]
+)
 def test_curvatures_of_a_squared_error_are_those_of_explicit_derivatives(build, kind):
     member, split = problem("regression", n=11, build=build)
     model, x, y = member.model(), split.train_x, split.train_y

@@ -24,6 +24,7 @@ from attriflow.spectrum import Spectrum
 REGISTRY = Registry()
 VALUES = {  # of hyperparameters without a default
     "damping": 0.1, "proj_dim": 6, "rank": 4, "iterations": 12, "scale": 2.0, "depth": 20, "batch": 40,
+    "steps": 10, "learning_rate": 0.01,
 }  # fmt: skip
 
 
@@ -443,7 +444,9 @@ def test_positive_scores_are_helpful(members, split):
         "train_y": np.concatenate([split.train_y, split.test_y]),
     })  # fmt: skip
     for method in EXAMPLES:
-        found = scores(method, members, copied, proj_dim=64)[-1]
+        # what is right once, after much further training, is too much twice: the corrected formula knows
+        damping = 10.0 if method == "influence_corrected" else 0.1
+        found = scores(method, members, copied, proj_dim=64, damping=damping)[-1]
         assert (np.diag(found[40:]) > 0).all(), method
         assert np.mean(np.diag(found[40:]) > np.median(found, axis=0)) == 1, method
 

@@ -283,8 +283,8 @@ def _blockwise_gauss_newton(model: nn.Module, x: np.ndarray, y: np.ndarray, grad
                 spread = (weights[:, :, None] * right.a[:, None, :]).flatten(1)  # (n, size of the other)
                 rows = slice(starts[first] + unit * left.grain, starts[first] + (unit + 1) * left.grain)
                 others = slice(starts[second], starts[second + 1])
-                matrix[rows, others] = left.a.T @ spread
-                matrix[others, rows] = matrix[rows, others].T
+                block = left.a.T @ spread
+                matrix[rows, others], matrix[others, rows] = block, block.T
     return matrix
 
 

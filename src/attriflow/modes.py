@@ -16,7 +16,7 @@ from attriflow.gradients import Gradients
 from attriflow.memory import Size
 
 MOST_ROWS = 10_000  # b of a Gauss-Newton matrix: b × b in float64 is then 763 MiB
-_ROUNDING = 1e4  # times the precision: what a product of two lengths may lose by rounding
+_ROUNDING = 1e3  # times the precision: what a product of two lengths may lose by rounding
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,12 @@ class Modes:
         """
         scale = lengths if self.rows is None else lengths.clamp(min=float(self.squares.max()) ** 0.5)
         return _ROUNDING * torch.finfo(lengths.dtype).eps * scale
+
+    def outside(self, train: Gradients) -> Tensor:
+        """Squared length (n,) of what each training gradient has outside of all modes; 0 where it is rounding error."""
+        lengths = train.lengths()
+        rest = lengths.square() - self.train.square() @ self.squares.to(lengths.dtype)
+        return torch.where(rest > self.noise(lengths) * lengths, rest, 0)
 
     def vector(self, left: Tensor) -> Tensor:
         """The vector (p,) within the modes whose left form (q,) is given."""
@@ -110,7 +116,7 @@ def _of_rows(model: nn.Module, x: np.ndarray, y: np.ndarray, train: Gradients) -
     left = torch.where(weights.isfinite(), weights * vectors.view(len(weights), len(train), -1), 0).sum(0)
     found = Modes(values, vectors, rows, left)
     # where the model is sure of another class an example's rows vanish, its gradient does not: such ones by products
-    lost = _outside(found, train).nonzero().flatten()
+    lost = found.outside(train).nonzero().flatten()
     if len(lost):
         left[lost] = found.left(train.take(lost))
     return found
@@ -125,13 +131,6 @@ def _kept(matrix: Tensor) -> tuple[Tensor, Tensor]:
             "the curvature is zero everywhere: every training gradient vanishes, or every output is certain"
         )
     return values[kept], vectors[:, kept].contiguous()
-
-
-def _outside(modes: Modes, train: Gradients) -> Tensor:
-    """Squared length (n,) of the part of each training gradient outside of all modes; 0 where it is rounding error."""
-    lengths = train.lengths()
-    rest = lengths.square() - modes.train.square() @ modes.squares.to(lengths.dtype)
-    return torch.where(rest > modes.noise(lengths) * lengths, rest, 0)
 
 
 # --- as methods store them -----------------------------------------------------------------------------------
@@ -153,7 +152,7 @@ def arrays(modes: Modes, train: Gradients, test: Gradients) -> dict[str, np.ndar
         "parameters": torch.tensor(train.size),
         "mean_square": train.mean_square(),
     }
-    outside = _outside(modes, train)
+    outside = modes.outside(train)
     if outside.any():
         found |= {"outside": outside, "rest": _rest(modes, train, test, outside, right).to(torch.float32)}
     return {name: value.numpy(force=True) for name, value in found.items()}
