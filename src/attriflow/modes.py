@@ -88,16 +88,15 @@ def modes(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, train: Grad
     return Modes(values, vectors, None, train.times(vectors.T.contiguous()))
 
 
-def few_enough(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, p: int) -> bool:
-    """Whether `modes` is not too large for what it decomposes."""
-    least = {"fisher": 0, "ggn": min(p, len(x) * root_size(model, x, y)), "hessian": p}[kind]
-    return least <= MOST_ROWS
+def gauss_newton_fits(model: nn.Module, x: np.ndarray, y: np.ndarray, p: int) -> bool:
+    """Whether a Gauss-Newton matrix of p parameters is not too large for `modes`."""
+    return min(len(x) * root_size(model, x, y), p) <= MOST_ROWS
 
 
 def _by_rows(model: nn.Module, x: np.ndarray, y: np.ndarray, p: int) -> bool:
     """Whether a Gauss-Newton matrix has fewer rows than parameters."""
     b = len(x) * root_size(model, x, y)
-    if min(b, p) > MOST_ROWS:
+    if not gauss_newton_fits(model, x, y, p):
         raise ValueError(
             f"the model has {p} parameters, and the training examples give its Gauss-Newton matrix {b} rows; it is "
             f"decomposed for up to {MOST_PARAMETERS} parameters or {MOST_ROWS} rows; use fewer examples or "

@@ -9,7 +9,7 @@ $-g_{test}^\top \delta$ by the weight of i, exact for the model; no stationarity
 R beyond $C + \lambda I > 0$. Positive = helpful; where $\nabla R = 0$ it is `influence`. Near a minimum the bracket is
 the gradient at the end of the further training, $\nabla \ell_i(\theta + \delta)$, which can be taken instead.
 
-Not seen in the paper itself: the formula is known to us from notes on it, and its authors' code does not compute it.
+The paper's authors do not compute it in their code.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ from attriflow.krylov import conjugate_gradients
 from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
-from attriflow.modes import MOST_ROWS, Modes, beyond, bytes_at_work, few_enough, modes
+from attriflow.modes import MOST_ROWS, Modes, beyond, bytes_at_work, gauss_newton_fits, modes
 from attriflow.scores import running_mean
 
 _TOLERANCE = 1e-6  # of conjugate gradients: |residual| / |right side|
@@ -65,7 +65,7 @@ def prepare(
     model, (x, y) = member.model(epoch, parameters), (split.train_x, split.train_y)
     train, test = of_split(model, split, target)
     damping = absolute(damping, relative, {"mean_square": train.mean_square()})
-    if curvature != "ggn" or few_enough(curvature, model, x, y, train.size):
+    if curvature != "ggn" or gauss_newton_fits(model, x, y, train.size):
         solver = _InModes(modes(curvature, model, x, y, train), train, test, damping)
     else:
         solver = _ByProducts(products(curvature, model, x, y, train), train, test, damping)
@@ -76,6 +76,8 @@ def prepare(
         pieces = example_products(model, x, y, train, solver.displacement())
         found = solver.first_order() + torch.cat([solver.times_rows(rows) for _, rows in pieces])
     else:
+        # ASSUME: the proposition is known to us from notes on the paper; C_i is of the kind of C, as its corollary has
+        # it.
         square = [train] if curvature == "fisher" else (column for column, _ in columns(model, x, y))
         found = solver.first_order() + solver.second_order(square)
     return {"scores": found.to(torch.float32).numpy(force=True)}
