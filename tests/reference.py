@@ -250,9 +250,15 @@ def curvature(kind: str, model, x, y) -> torch.Tensor:
     if kind == "hessian":
         return torch.autograd.functional.hessian(lambda vector: loss(logits(vector), torch.from_numpy(y)).mean(), flat)
     jacobians = torch.autograd.functional.jacobian(logits, flat).flatten(0, -3)  # (predictions, c, p)
-    predicted = torch.softmax(logits(flat), -1).detach().flatten(0, -2)
-    middle = [torch.diag(p) - torch.outer(p, p) for p in predicted]
+    predicted = logits(flat).detach().flatten(0, -2)
+    middle = [torch.eye(1).double() * 2 if y.dtype.kind == "f" else softmax_hessian(z) for z in predicted]
     return sum(j.T @ s @ j for j, s in zip(jacobians, middle, strict=True)) / len(jacobians)
+
+
+def softmax_hessian(logits: torch.Tensor) -> torch.Tensor:
+    """(c, c): the second derivative of the cross-entropy by the logits (c,)."""
+    p = torch.softmax(logits, -1)
+    return torch.diag(p) - torch.outer(p, p)
 
 
 def conjugate_gradients(curvature: torch.Tensor, test: torch.Tensor, damping: float, steps: int) -> torch.Tensor:

@@ -86,7 +86,7 @@ def selecting(tmp_path_factory) -> Project:
 
 def test_chosen_dampings_stand_in_the_summary(selecting):
     table = pd.read_csv(selecting.folder / "results/evaluation/summary.csv")
-    for method, rule, point in (("influence", "select", ""), ("trak", "mean_mode", ",proj_dim=8")):
+    for method, rule, point in (("influence", "select", ",relative=False"), ("trak", "mean_mode", ",proj_dim=8")):
         (path,) = (selecting.folder / f"results/scores/digits_mlp/independent/{method}").glob("*/selection.json")
         value = json.loads(path.read_text())["chosen"][f"ensemble_size=2{point}"][rule]["damping"]
         rows = table[(table.method == method) & (table.damping_rule == rule) & (table.ensemble_size == 2)]

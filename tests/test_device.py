@@ -21,8 +21,10 @@ PREPARED = {
     "influence": {"curvature": "hessian"},
     "influence_cg": {"curvature": "hessian", "iterations": 5},
     "influence_arnoldi": {"curvature": "hessian", "iterations": 5},
+    "influence_corrected": {"curvature": "hessian", "damping": 0.1},
     "influence_lissa": {"curvature": "ggn", "damping": 0.1, "scale": 20.0, "depth": 10, "batch": 8},
     "logra": {"rank": 3},
+    "unrolled": {"curvature": "hessian"},
     "trak": {"proj_dim": 6},
 }
 SCORED = {
@@ -32,6 +34,7 @@ SCORED = {
     "datainf": {"damping": 0.1},
     "ekfac": {"damping": 0.1},
     "logra": {"damping": 0.1},
+    "unrolled": {"steps": 10, "learning_rate": 0.01},
     "trak": {"damping": 0.1, "proj_dim": 6},
 }
 METHODS = sorted(Registry().kinds("scores"))

@@ -25,10 +25,10 @@ def problem():
     return member, split, Size.of(member, split, "all")
 
 
-def trained(n: int, m: int) -> tuple[Trained, Split]:
+def trained(n: int, m: int, classes: int = 10) -> tuple[Trained, Split]:
     """A member after an epoch on half of the training examples, and its split."""
-    split = toy_split(n, m, (1, 20, 20), 10)
-    build = partial(mlp.build, split.shape, 10, hidden=[16], dropout=0.0)
+    split = toy_split(n, m, (1, 20, 20), classes)
+    build = partial(mlp.build, split.shape, classes, hidden=[16], dropout=0.0)
     run, recipe = Run("a", "a", 0.5), RECIPE | {"epochs": 1, "learning_rate": 1e-3}
     (stack,) = engine.train(build, split.train_x, split.train_y, [run], recipe, 0)
     return Trained("full-0", 0, build, {1: stack.state(0, 1)}, {1: 1e-3}, run, recipe), split
@@ -53,10 +53,14 @@ def test_the_size_is_that_of_the_problem(problem):
     assert size.factors == 401 + 16 + 17 + 10
 
 
+# whose other curvatures take minutes here
+BY_FISHER = [method for method in METHODS if method.startswith("influence") or method == "unrolled"]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_takes_no_more_than_it_says(problem, method):
     member, split, size = problem
-    given = options(method, "prepare", **({"curvature": "fisher"} if method.startswith("influence") else {}))
+    given = options(method, "prepare", **({"curvature": "fisher"} if method in BY_FISHER else {}))
     given |= {name: value for name, value in {"iterations": 5, "scale": 100.0}.items() if name in given}
     said = needed(REGISTRY, method, size, given)
     module = REGISTRY.load("scores", method)
@@ -65,8 +69,20 @@ def test_a_method_takes_no_more_than_it_says(problem, method):
     assert taken <= said + 32 * 2**20, f"took {taken / 2**20:.0f} MiB, said {said / 2**20:.0f}"
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_rows_of_a_gauss_newton_matrix_take_no_more_than_is_said(classes):
+    member, split = trained(1000, 200, classes)
+    size = Size.of(member, split, "all")
+    assert size.columns == classes - 1 and size.n * size.columns < size.p
+    module = REGISTRY.load("scores", "influence")
+    module.prepare(*trained(60, 5, classes), curvature="ggn")  # imports and caches
+    said = needed(REGISTRY, "influence", size, {"curvature": "ggn"})
+    taken = growth(lambda: module.prepare(member, split, curvature="ggn"))
+    assert taken <= said + 32 * 2**20, f"took {taken / 2**20:.0f} MiB, said {said / 2**20:.0f}"
+
+
 def test_what_cannot_fit_is_refused_with_the_numbers_and_what_would(problem, monkeypatch):
-    size = Size(n=50_000, m=500, p=1_000_000, t=1, layers=3, factors=3000, activations=2000)
+    size = Size(n=50_000, m=500, p=1_000_000, t=1, layers=3, factors=3000, activations=2000, columns=9)
     monkeypatch.setattr(memory, "available", lambda: 6 * 2**30)
     with pytest.raises(MemoryError) as caught:
         refuse_what_cannot_fit(REGISTRY, "influence", size, {"curvature": "fisher"})

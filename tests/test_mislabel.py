@@ -112,6 +112,7 @@ def test_suspicions_that_are_not_finite_or_of_another_length_are_refused():
 POINTS = {
     **{name: {"damping": 0.01} for name in ("datainf", "ekfac", "influence", "logra")},
     "trak": {"damping": 0.1, "proj_dim": 64},
+    "unrolled": {"steps": 20, "learning_rate": 0.01},
 }
 # fitted to the model's own probabilities, representer points see a flipped label once the model has fitted it
 COSTLY = {"trak": {"proj_dim": 64}, "logra": {"rank": 4}, "rps": {"targets": "labels"}}
@@ -171,7 +172,8 @@ def test_only_hyperparameters_that_self_influence_takes_vary():
     methods = {"influence": swept, "tracin": {"normalise": [False, True]}}
     jobs = study.plan(ROOT, changed(NOISY, methods=methods)).jobs
     points = {job.settings["method"]: job.settings["cheap"] for job in jobs.values() if job.rule == "mislabel"}
-    assert points == {"influence": [{"damping": 0.01}, {"damping": 0.1}], "tracin": [{"checkpoints": "all"}]}
+    found = [{"damping": damping, "relative": False} for damping in (0.01, 0.1)]
+    assert points == {"influence": found, "tracin": [{"checkpoints": "all"}]}
 
 
 def test_the_baseline_has_every_ensemble_size_that_a_method_has():

@@ -44,7 +44,7 @@ def test_prepare_takes_more_for_a_larger_problem(finished, monkeypatch, kind, hy
     made = plan(finished, monkeypatch)
     job = made.jobs[TRAK]
     settings = job.settings | {"kind": kind, "hyperparameters": hyperparameters}
-    size = Size(n=5000, m=500, p=50_000, t=2, layers=3, factors=1000, activations=500)
+    size = Size(n=5000, m=500, p=50_000, t=2, layers=3, factors=1000, activations=500, columns=9)
 
     def estimate(size: Size, **more) -> int:
         monkeypatch.setattr(network, "size", lambda *_: size)

@@ -285,6 +285,22 @@ def test_members_start_arnoldi_from_their_own_vectors(members, split):
     assert not np.allclose(first, second)
 
 
+@pytest.mark.parametrize("method", ["influence_cg", "influence_arnoldi", "influence_lissa"])
+def test_a_relative_damping_counts_mean_squared_gradients(members, split, method):
+    train, _ = reference_gradients(members[0], split)
+    unit, given = float(train.square().mean()), {"curvature": "ggn", "iterations": 12, "scale": 2.0, "rank": "all"}
+    relative = scores(method, members[:1], split, damping=3.0, relative=True, **given)[0]
+    close(relative, scores(method, members[:1], split, damping=3.0 * unit, **given)[0], rtol=1e-5)
+
+
+def test_the_spectrum_of_arnoldi_is_in_units_of_mean_squared_gradients_where_relative(members, split):
+    train, _ = reference_gradients(members[0], split)
+    prepared = influence_arnoldi.prepare(members[0], split, iterations=9)
+    given = {"iterations": 9, "rank": "all"}
+    relative, absolute = (influence_arnoldi.spectrum(prepared, relative=each, **given) for each in (True, False))
+    np.testing.assert_allclose(relative.values * float(train.square().mean()), absolute.values, rtol=1e-6)
+
+
 # --- LiSSA ---------------------------------------------------------------------------------------------------
 
 FULL = {"batch": 40, "scale": 1.2, "depth": 200}

@@ -76,17 +76,44 @@ def _hessian_product(model: nn.Module, state: dict[str, Tensor], x: Tensor, y: T
     return _flat(jvp(grad(total), (state,), (_like(state, vector),))[1])
 
 
-def _gauss_newton_product(model: nn.Module, state: dict[str, Tensor], x: Tensor, _: Tensor, vector: Tensor) -> Tensor:
+def _gauss_newton_product(model: nn.Module, state: dict[str, Tensor], x: Tensor, y: Tensor, vector: Tensor) -> Tensor:
     """The Gauss-Newton matrix of the summed loss times a vector, both (p,) in the order of the state."""
 
     def logits(state):
         return functional_call(model, state, (x,))
 
     values, change = jvp(logits, (state,), (_like(state, vector),))
-    p = torch.softmax(values, -1)
-    change = p * (change - (p * change).sum(-1, keepdim=True))
+    if y.is_floating_point():
+        change = 2 * change  # the second derivative of a squared error
+    else:
+        p = torch.softmax(values, -1)
+        change = p * (change - (p * change).sum(-1, keepdim=True))
     positions = values.shape[1:-1].numel()  # of a sequence, over which its loss is a mean
     return _flat(vjp(logits, state)[1](change / positions)[0])
+
+
+def example_products(
+    model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients, v: Tensor
+) -> Iterator[tuple[slice, Tensor]]:
+    """The Hessian of every example's loss times one vector v (p,): some examples and their rows (k, p), in turn.
+
+    No more rows at a time than 128 MiB hold, and than there is room for as in `products`.
+    """
+    state = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    x, y = inputs(model, x), labels(model, y)
+    order = gradients.order(state)
+    direction = _like(state, torch.empty_like(v).index_copy_(0, order, v))
+
+    def one(x: Tensor, y: Tensor) -> Tensor:
+        def own(state):
+            return loss(functional_call(model, state, (x[None],)), y[None])[0]
+
+        return _flat(jvp(grad(own), (state,), (direction,))[1])
+
+    step = max(1, _CHUNK_BYTES // (8 * (activations(model, x) + 4 * len(v))))  # 4: the state's, both derivatives', ours
+    for start in range(0, len(x), step):
+        some = slice(start, start + step)
+        yield some, vmap(one)(x[some], y[some])[:, order]
 
 
 def _like(state: dict[str, Tensor], vector: Tensor) -> dict[str, Tensor]:
@@ -119,6 +146,63 @@ def activations(model: nn.Module, x: Tensor) -> int:
         return sum(sizes)
 
     return max(1, kept(2) - kept(1))  # what does not depend on the example drops out
+
+
+# --- the loss's own Hessian --------------------------------------------------------------------------------
+
+
+def roots(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    r"""R (n, ..., c, r), $R R^\top$ the Hessian of a loss by its logits, and a (n, ..., r), R a its derivative.
+
+    Of logits (n, ..., c) and labels y (n, ...), whole numbers for cross-entropy, others for the squared error, of which
+    R = √2. Cross-entropy has $R R^\top = diag(p) - p p^\top$, of rank r = c - 1, and R is its Cholesky factor: with
+    $q_j = \sum_{i > j} p_i$, $R_{jj} = \sqrt{p_j q_j / q_{j-1}}$ and $R_{ij} = -R_{jj} p_i / q_j$ below, without a
+    difference that could cancel. Its derivative is $p - e_y = R a$, $a = -R_y / p_y$. Both are of a mean over positions
+    where there are any. An a that overflows, p_y near 0, is not finite.
+
+    Source: Tanabe and Sagae 1992, J. R. Statist. Soc. B 54, the Cholesky decomposition of a multinomial's covariance.
+    """
+    positions = logits.shape[1:-1].numel() ** 0.5
+    if y.is_floating_point():
+        root = torch.full_like(logits, 2**0.5)[..., None]
+        return root / positions, 2**0.5 * (logits - y[..., None].to(logits.dtype)) / positions
+    p = torch.softmax(logits, -1)
+    tail = p.flip(-1).cumsum(-1).flip(-1)  # from each class on
+    behind = tail[..., 1:]  # q_j, j < c - 1
+    diagonal = torch.where(behind > 0, p[..., :-1] * behind / tail[..., :-1], 0).sqrt()
+    below = torch.where(behind[..., None, :] > 0, p[..., :, None] / behind[..., None, :], 0).tril(-1)  # (n, ..., c, r)
+    root = diagonal[..., None, :] * (torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)[:, :-1] - below)
+    own = y[..., None]
+    picked = root.take_along_dim(own[..., None], -2).squeeze(-2)
+    return root / positions, -picked / p.take_along_dim(own, -1) / positions
+
+
+def root_size(model: nn.Module, x: np.ndarray, y: np.ndarray) -> int:
+    """Columns of the root of the loss's Hessian of one example, r, all positions of a sequence counted."""
+    with torch.no_grad():
+        root, _ = roots(model(inputs(model, x[:1])), labels(model, y[:1]))
+    return root[0].numel() // root.shape[-2]
+
+
+def columns(model: nn.Module, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[Gradients, Tensor]]:
+    r"""The rows $B_i = R_i^\top J_i$ of which the Gauss-Newton matrix is $\frac{1}{n} \sum_i B_i^\top B_i$.
+
+    Column by column of the roots R_i of `roots`: a row (p,) of every example as Gradients (n, p), and a (n,), its part
+    in the example's gradient of the loss, $g_i = B_i^\top a_i$. Logit Jacobians J_i (c, p).
+    """
+    with torch.no_grad():
+        logits = torch.cat([model(some) for some in inputs(model, x).split(_EXAMPLES)])
+        root, weights = roots(logits, labels(model, y))
+    for place in np.ndindex(*root.shape[1:-2]):
+        for column in range(root.shape[-1]):
+            own = root[(slice(None), *place, slice(None), column)]  # (n, c)
+            found = per_example(
+                model,
+                x,
+                np.arange(len(x)),
+                lambda z, rows, own=own, place=place: (z[(slice(None), *place)] * own[rows]).sum(-1),
+            )
+            yield found, weights[(slice(None), *place, column)]
 
 
 def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,54 +246,45 @@ def hessian(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients
     """
     _check_size(gradients)
     if _is_linear(model, inputs(model, x[:1]), gradients):
-        return _blockwise_gauss_newton(model, inputs(model, x), gradients)
+        return _blockwise_gauss_newton(model, x, y, gradients)
     return _matrix(products("hessian", model, x, y, gradients), model, gradients.size)
 
 
 def gauss_newton(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients) -> Tensor:
-    """Generalised Gauss-Newton matrix (p, p) of the mean cross-entropy.
+    """Generalised Gauss-Newton matrix (p, p) of the mean loss.
 
-    (1/n) sum_i J_iᵀ (diag(p_i) - p_i p_iᵀ) J_i with logit Jacobians J_i (c, p) and probabilities p_i (c,).
+    (1/n) sum_i J_iᵀ S_i J_i with logit Jacobians J_i (c, p) and the second derivative S_i of the loss by the logits:
+    diag(p_i) - p_i p_iᵀ of cross-entropy, with probabilities p_i (c,), and 2 of the squared error.
     Source: Martens 2020, arXiv:1412.1193, eq. (12).
     """
     _check_size(gradients)
     with torch.no_grad():
         one_vector = model(inputs(model, x[:1])).ndim == 2
     if one_vector and all(isinstance(part, Factors) for part in gradients.parts):
-        return _blockwise_gauss_newton(model, inputs(model, x), gradients)
+        return _blockwise_gauss_newton(model, x, y, gradients)
     return _matrix(products("ggn", model, x, y, gradients), model, gradients.size)
 
 
-def _blockwise_gauss_newton(model: nn.Module, x: Tensor, gradients: Gradients) -> Tensor:
+def _blockwise_gauss_newton(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients) -> Tensor:
     """The Gauss-Newton matrix from factors: c times less work than from Jacobians.
 
     With S_i = R_i R_iᵀ and the layers' backpropagated columns b_ic of J_iᵀ R_i, the block of units u of one layer and v
     of another is (1/n) sum_i (sum_c b_icu b_icv) a_i a_iᵀ: a product of the layers' inputs, weighted per example.
     """
-    with torch.no_grad():
-        p = torch.softmax(model(x), -1)
-    columns = []
-    for c in range(p.shape[1]):
-        # column c of R = diag(sqrt p) - p sqrt(p)ᵀ, for which R Rᵀ = diag(p) - p pᵀ
-        root = p[:, c, None].sqrt() * (torch.eye(p.shape[1], dtype=p.dtype, device=p.device)[c] - p)
-        columns.append(
-            per_example(
-                model, x.numpy(force=True), np.arange(len(x)), lambda z, rows, root=root: (z * root[rows]).sum(-1)
-            )
-        )
+    found = [column for column, _ in columns(model, x, y)]
     starts = np.cumsum([0, *(part.size for part in gradients.parts)])
-    matrix = torch.empty(gradients.size, gradients.size, dtype=p.dtype, device=p.device)
+    matrix = torch.empty(gradients.size, gradients.size, dtype=gradients.parts[0].dtype, device=gradients.device)
     for first, left in enumerate(gradients.parts):
         for second, right in enumerate(gradients.parts[: first + 1]):
-            mine = torch.stack([each.parts[first].b for each in columns])  # (c, n, out)
-            theirs = torch.stack([each.parts[second].b for each in columns])
+            mine = torch.stack([each.parts[first].b for each in found])  # (c, n, out)
+            theirs = torch.stack([each.parts[second].b for each in found])
             for unit in range(mine.shape[2]):
                 weights = (mine[:, :, unit, None] * theirs).sum(0) / len(x)  # (n, out of the other)
                 spread = (weights[:, :, None] * right.a[:, None, :]).flatten(1)  # (n, size of the other)
                 rows = slice(starts[first] + unit * left.grain, starts[first] + (unit + 1) * left.grain)
                 others = slice(starts[second], starts[second + 1])
-                matrix[rows, others] = left.a.T @ spread
-                matrix[others, rows] = matrix[rows, others].T
+                block = left.a.T @ spread
+                matrix[rows, others], matrix[others, rows] = block, block.T
     return matrix
 
 

@@ -43,6 +43,6 @@ def unpack(member: dict[str, np.ndarray]) -> dict[str, dict[str, Tensor]]:
     return layers
 
 
-def absolute(damping: float, relative: bool, layer: dict[str, Tensor]) -> float:
-    """The damping of one layer: as given, or in units of the layer's mean squared gradient."""
+def absolute(damping: float, relative: bool, layer: dict[str, Tensor | np.ndarray]) -> float:
+    """The damping of one layer, or of all at once: as given, or in units of its `mean_square`."""
     return damping * float(layer["mean_square"]) if relative else damping

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attriflow.curvature import activations
+from attriflow.curvature import activations, root_size
 from attriflow.data import Split
 from attriflow.device import inputs
 from attriflow.gradients import per_example
@@ -26,7 +26,7 @@ class Size:
     """A problem: n training and m test examples, p attributed parameters, t checkpoints.
 
     layers: parts of the gradients. factors: numbers that an example's gradients take, factored. activations: those that
-    its forward pass keeps for a derivative.
+    its forward pass keeps for a derivative. columns: of the root of its loss's Hessian, see `curvature.roots`.
     """
 
     n: int
@@ -36,6 +36,7 @@ class Size:
     layers: int
     factors: int
     activations: int
+    columns: int
 
     @classmethod
     def of(cls, member: Trained, split: Split, parameters: str) -> "Size":
@@ -46,7 +47,8 @@ class Size:
         held = sum(part.numbers() for part in parts) // len(some)
         p = sum(part.size for part in parts)
         kept = activations(model, inputs(model, split.train_x[:1]))
-        return cls(len(split.train_y), len(split.test_y), p, len(member.checkpoints), len(parts), held, kept)
+        columns = root_size(model, split.train_x, split.train_y)
+        return cls(len(split.train_y), len(split.test_y), p, len(member.checkpoints), len(parts), held, kept, columns)
 
     @property
     def gradients(self) -> int:

@@ -618,7 +618,11 @@ def _dampings_of_points(evaluation: Job) -> dict:
     """Name of an array of scores, at the largest ensemble -> its damping as the config has it."""
     settings = evaluation.settings
     size = max(settings["sizes"])
-    return {point_name({"size": size} | point): (settings["costly"] | point)["damping"] for point in settings["cheap"]}
+    return {
+        # as a job reads it from its spec, whose keys are sorted
+        point_name({"size": size} | dict(sorted(point.items()))): (settings["costly"] | point)["damping"]
+        for point in settings["cheap"]
+    }
 
 
 def _product(grid: dict[str, list]) -> list[dict]:

@@ -34,6 +34,8 @@ _COLOURS = {
     "influence_cg": "#56B4E9",
     "influence_arnoldi": "#88CCEE",
     "influence_lissa": "#6699CC",
+    "influence_corrected": "#0099AA",
+    "unrolled": "#117733",
     "ekfac": "#332288",
     "logra": "#AA4499",
     "datainf": "#882255",
@@ -47,11 +49,12 @@ _COLOURS = {
     "random": "#999999",
     "loss": "#000000",
 }
-_OTHERS = ("#44AA99", "#117733", "#CC6677", "#661100", "#DDAA33", "#BBBBBB")
+_OTHERS = ("#44AA99", "#CC6677", "#661100", "#DDAA33", "#BBBBBB")
 _LABELS = {
     "grad_dot": "Grad-Dot", "grad_cos": "Grad-Cos", "tracin": "TracIn", "dvemb": "DVEmb", "trak": "TRAK",
     "influence_cg": "influence, CG",
     "influence_arnoldi": "influence, Arnoldi", "influence_lissa": "influence, LiSSA", "ekfac": "EK-FAC",
+    "influence_corrected": "influence, corrected", "unrolled": "unrolled descent",
     "influence_exact": "influence, exact", "datainf": "DataInf", "logra": "LoGra", "rps": "representer points",
     "knn_shapley": "KNN-Shapley", "loss": "training loss",
 }  # fmt: skip

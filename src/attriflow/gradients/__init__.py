@@ -106,6 +106,10 @@ class Gradients:
         """(n,)"""
         return sum(part.squared_norms() for part in self.parts)
 
+    def mean_square(self) -> Tensor:
+        """The mean squared entry of all gradients, a number: the unit of a relative damping."""
+        return self.squared_norms().mean() / self.size
+
     def dense(self) -> Tensor:
         """All gradients, (n, p). Raises MemoryError where they are too large to hold."""
         needed = len(self) * self.size * 8

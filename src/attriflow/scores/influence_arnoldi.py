@@ -19,6 +19,7 @@ from attriflow.data import Split
 from attriflow.gradients import of_split
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt, Target
 from attriflow.krylov import inverse, lanczos, ritz
+from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
@@ -37,7 +38,8 @@ def prepare(
 ) -> dict[str, np.ndarray]:
     """All gradients in the Lanczos basis of s = `iterations` steps: train (n, s), test (m, s) float32.
 
-    diagonal (s,), beside (s - 1,): the curvature in that basis, tridiagonal, float64; parameters: p. Each member has
+    diagonal (s,), beside (s - 1,): the curvature in that basis, tridiagonal, float64; parameters: p; mean_square: of
+    the training gradients. Each member has
     its own start vector. The basis of fewer steps is the beginning of this one, so `iterations` is a prefix.
 
     Cost: s products with C, whatever n and m. Memory: 8 p s bytes for the basis, and what `curvature.products` and the
@@ -55,6 +57,7 @@ def prepare(
         "diagonal": space.diagonal[0].numpy(force=True),
         "beside": space.beside[0].numpy(force=True),
         "parameters": np.array(train.size),
+        "mean_square": np.array(float(train.mean_square())),
     }
 
 
@@ -70,13 +73,16 @@ def score(
     damping: NonNegative,
     iterations: PositiveInt,
     rank: PositiveInt | Literal["all"] = "all",
+    relative: bool = False,
 ) -> Iterator[np.ndarray]:
     r"""$\sum_{j \le rank} (g_i u_j)(u_j g_{test}) / (|\theta_j| + \lambda)$ (n, m), mean over members.
 
     rank: how many Ritz pairs to keep, the largest $|\theta|$ first; those that are rounding error are dropped. Raises
     ValueError for more iterations than prepared, and for a rank above the iterations.
+
+    relative: damping in units of the mean squared entry of all training gradients.
     """
-    return running_mean(_solve(member, damping, iterations, rank) for member in members)
+    return running_mean(_solve(member, absolute(damping, relative, member), iterations, rank) for member in members)
 
 
 def _solve(member: dict[str, np.ndarray], damping: float, steps: int, rank: int | str) -> np.ndarray:
@@ -89,15 +95,24 @@ def _solve(member: dict[str, np.ndarray], damping: float, steps: int, rank: int 
 
 
 def spectrum(
-    member: dict[str, np.ndarray], *, iterations: PositiveInt, rank: PositiveInt | Literal["all"] = "all"
+    member: dict[str, np.ndarray],
+    *,
+    iterations: PositiveInt,
+    rank: PositiveInt | Literal["all"] = "all",
+    relative: bool = False,
 ) -> Spectrum:
     """Of the Ritz pairs that the scores are made from, with absolute values; they stand for the covariance of the
-    training gradients, as in `influence`.
+    training gradients, as in `influence`. In units of the mean squared gradient where relative.
     """
     values, vectors = _pairs(member, iterations, rank)
     squares = np.square(np.asarray(member["test"][:, :iterations], np.float64) @ vectors).T
     kept = inverse(values, 0.0, int(member["parameters"])) > 0  # the others are rounding error
-    return Spectrum.of(np.abs(values[kept]), squares[kept], dimension=int(member["parameters"]))
+    return Spectrum.of(
+        np.abs(values[kept]),
+        squares[kept],
+        dimension=int(member["parameters"]),
+        unit=absolute(1.0, relative, member),
+    )
 
 
 def _pairs(member: dict[str, np.ndarray], steps: int, rank: int | str) -> tuple[np.ndarray, np.ndarray]:

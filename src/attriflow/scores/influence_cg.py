@@ -22,6 +22,7 @@ from attriflow.gradients import of_split
 from attriflow.gradients.parts import MOST_BYTES
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt, Target
 from attriflow.krylov import inverse, lanczos, ritz
+from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
@@ -42,7 +43,7 @@ def prepare(
     r"""The Krylov space of every test gradient after s = `iterations` steps, and the training gradients in its basis.
 
     norms (m,), diagonal (m, s), beside (m, s - 1): |g_test| and the tridiagonal T, float64; products (s, n, m) float32:
-    g_i · v_j of the j-th Lanczos vector of each test example; parameters: p.
+    g_i · v_j of the j-th Lanczos vector of each test example; parameters: p; mean_square: of the training gradients.
 
     Cost: s products with C per test example, or with a matrix made once where p is no more than that. Memory: the
     larger of 1 GiB and 8 p s bytes for Lanczos vectors, 4 s n m bytes for products, and what `curvature.products` and
@@ -63,7 +64,11 @@ def prepare(
         spaces.append((space.norms, space.diagonal, space.beside))
     small = (torch.cat(pieces).numpy(force=True) for pieces in zip(*spaces, strict=True))
     arrays = dict(zip(("norms", "diagonal", "beside"), small, strict=True))
-    return arrays | {"products": found.numpy(), "parameters": np.array(train.size)}
+    return arrays | {
+        "products": found.numpy(),
+        "parameters": np.array(train.size),
+        "mean_square": np.array(float(train.mean_square())),
+    }
 
 
 def _empty(iterations: int, n: int, m: int) -> torch.Tensor:
@@ -85,14 +90,16 @@ def memory(size: Size, *, iterations: int) -> int:
 
 
 def score(
-    members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, iterations: PositiveInt
+    members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, iterations: PositiveInt, relative: bool = False
 ) -> Iterator[np.ndarray]:
     r"""$x_{test} \cdot g_i$ (n, m), x_test after so many steps of conjugate gradients, mean over members.
+
+    relative: damping in units of the mean squared entry of all training gradients.
 
     The eigenvalues of T enter by their absolute values, $1 / (|\theta| + \lambda)$, as those of an indefinite Hessian
     do in `influence`; those that are rounding error are dropped. Raises ValueError for more iterations than prepared.
     """
-    return running_mean(_solve(member, damping, iterations) for member in members)
+    return running_mean(_solve(member, absolute(damping, relative, member), iterations) for member in members)
 
 
 def _solve(member: dict[str, np.ndarray], damping: float, steps: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from attriflow.data import Split
 from attriflow.gradients import of_split
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Positive, PositiveInt, Target
 from attriflow.krylov import lanczos, ritz
+from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
@@ -42,12 +43,15 @@ def prepare(
     depth: PositiveInt,
     batch: PositiveInt,
     repeats: PositiveInt = 1,
+    relative: bool = False,
     curvature: Literal["fisher", "ggn", "hessian"] = "hessian",
     epoch: Epoch = "last",
     parameters: Parameters = "all",
     target: Target = "loss",
 ) -> dict[str, np.ndarray]:
     """scores (n, m) float32 from the mean of `repeats` recursions of `depth` steps on minibatches of `batch` examples.
+
+    relative: damping in units of the mean squared entry of all training gradients.
 
     Memory: a few arrays of 256 MiB or of 8 p bytes, whichever is larger, and what `curvature.products` and the factored
     gradients take. Raises ValueError for a batch above n, and where the recursion diverges: it names the step, the
@@ -57,6 +61,7 @@ def prepare(
     train, test = of_split(model, split, target)
     if batch > len(train):
         raise ValueError(f"batch: {batch} asked for, there are {len(train)} training examples")
+    damping = absolute(damping, relative, {"mean_square": train.mean_square()})
     product = products(curvature, model, split.train_x, split.train_y, train)
     start = torch.from_numpy(member.stream("lissa", "extremes").standard_normal((1, train.size)))
     start = start.to(member.device, member.dtype)
