@@ -175,7 +175,7 @@ def test_what_is_made_of_the_rows_knows_its_own_coordinates(relatif):
     sizes = (solved * train).sum(1).sqrt() if relatif == "loss" else solved.norm(dim=1)
     close(next(influence.score([found], damping=0.01, relatif=relatif)), solved @ test.T / sizes[:, None])
     close(next(influence.self_influence([found], damping=0.01)), (solved * train).sum(1))
-    for power, each in enumerate(influence.powers(found, damping=0.01)):
+    for power, each in enumerate(influence.powers(found, np.eye(40), damping=0.01)):
         inverse = torch.linalg.matrix_power(torch.linalg.inv(matrix + 0.01 * torch.eye(103)), power + 1)
         close(each, train @ inverse @ test.T)
 
@@ -209,6 +209,9 @@ def test_an_example_that_the_model_is_sure_is_another_keeps_its_gradient(task, l
     inverse = torch.linalg.inv(matrix + damping * torch.eye(len(matrix)))
     own = torch.einsum("np,pq,nq->n", train, inverse, train)
     close(next(influence.self_influence([found], damping=damping)), own)
+    masks = np.random.default_rng(0).random((5, 40)) < 0.5
+    for power, each in enumerate(influence.powers(found, masks, damping=damping)):
+        close(each, masks @ (train @ torch.linalg.matrix_power(inverse, power + 1) @ test.T).numpy())
     assert np.isfinite(next(influence.score([found], damping=0.0))).all()
 
 

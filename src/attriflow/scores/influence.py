@@ -91,9 +91,13 @@ def _inverse(member: dict[str, np.ndarray], damping: float, power: int) -> tuple
     return (np.abs(member["values"]) + damping) ** -power, damping**-power if damping else 0.0
 
 
-def powers(member: dict[str, np.ndarray], *, damping: NonNegative) -> tuple[np.ndarray, np.ndarray]:
-    r"""$g_{test}^\top (C + \lambda I)^{-k} g_i$ of one member, k = 1 and 2, (n, m) each: see `attriflow.mechanism`."""
-    first, second = (filtered(member, *_inverse(member, damping, power)) for power in (1, 2))
+def powers(member: dict[str, np.ndarray], masks: np.ndarray, *, damping: NonNegative) -> tuple[np.ndarray, np.ndarray]:
+    r"""Group scores: $g_{test}^\top (C + \lambda I)^{-k} g_i$ of one member, summed over the training examples of each
+    subset, masks (s, n); k = 1 and 2, (s, m) each. See `attriflow.mechanism`.
+    """
+    masks = masks.astype(np.float32)
+    groups = member | {name: masks @ member[name] for name in ("left", "rest") if name in member}
+    first, second = (filtered(groups, *_inverse(member, damping, power)) for power in (1, 2))
     return first, second
 
 
