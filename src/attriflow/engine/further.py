@@ -195,19 +195,18 @@ def _train_stack(
     optimiser = OPTIMISERS[recipe["optimiser"]](recipe, stack.flat.values, stack.flat.buffer)
     found: dict[int, np.ndarray] = {}
     trained: list[Tensor] = []
-    for epoch in itertools.count(1):
-        for batch in walk.epoch(epoch):
-            shares = None if batch.shares is None else batch.shares.to(stack.flat.values.dtype)
-            trained.append(stack.backward(y, batch.places, shares, batch.noise, optimiser.decay))
-            optimiser.step(recipe["learning_rate"])
-            if len(trained) in wanted:
-                found[len(trained)] = measured(stack.state())["loss"]
-            if len(trained) == wanted[-1]:
-                finite = {step: np.isfinite(losses).all(1) for step, losses in found.items()}
-                diverged = _first_bad(torch.stack(trained).isfinite().numpy(force=True), finite)
-                losses = np.stack([found[step] for step in wanted], 1)  # (runs, amounts, m)
-                losses[diverged > 0] = np.nan
-                return losses, diverged
+    batches = itertools.chain.from_iterable(map(walk.epoch, itertools.count(1)))
+    for step, batch in enumerate(itertools.islice(batches, wanted[-1]), 1):
+        shares = None if batch.shares is None else batch.shares.to(stack.flat.values.dtype)
+        trained.append(stack.backward(y, batch.places, shares, batch.noise, optimiser.decay))
+        optimiser.step(recipe["learning_rate"])
+        if step in wanted:
+            found[step] = measured(stack.state())["loss"]
+    finite = {step: np.isfinite(losses).all(1) for step, losses in found.items()}
+    diverged = _first_bad(torch.stack(trained).isfinite().numpy(force=True), finite)
+    losses = np.stack([found[step] for step in wanted], 1)  # (runs, amounts, m)
+    losses[diverged > 0] = np.nan
+    return losses, diverged
 
 
 def _first_bad(trained: np.ndarray, measured: dict[int, np.ndarray]) -> np.ndarray:

@@ -135,12 +135,9 @@ class Stack:
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, shares: Tensor | None, gradient: Tensor) -> Tensor:
-    """Weighted losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1); their gradient goes to `gradient`."""
-    batch = logits.shape[1]
-    if shares is None:
-        shares = logits.new_full((*labels.shape[:2], 1), 1 / batch)
-    else:
-        shares = shares[..., None]  # (runs, batch, 1)
+    """Weighted losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1), their gradient to `gradient`."""
+    every = (*labels.shape[:2], 1)  # (runs, batch, 1)
+    shares = logits.new_full(every, 1 / every[1]) if shares is None else shares[..., None]
     torch.log_softmax(logits, -1, out=gradient)
     losses = -(gradient.gather(-1, labels) * shares).sum((1, 2))
     gradient.exp_().mul_(shares).scatter_add_(-1, labels, -shares)
