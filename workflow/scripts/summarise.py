@@ -2,14 +2,15 @@
 
 import pandas as pd
 
-from attriflow import summary
+from attriflow import gold, summary
 from attriflow.io import save_table
 from attriflow.job import Job, run
 
 
 def main(job: Job):
+    arranged = {"summary": summary.arranged, "further": gold.arranged}[job.settings["columns"]]
     tables = [pd.read_csv(path) for path in job.inputs("tables")]
-    save_table(job.outputs["summary"], summary.arranged(pd.concat(tables, ignore_index=True)))
+    save_table(job.outputs["summary"], arranged(pd.concat(tables, ignore_index=True)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ an example out share both, so what differs between them is the example.
 """
 
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attriflow.amounts import steps
 from attriflow.device import CPU
 from attriflow.engine import functional, groups, layers, measure, order, side_by_side, stack_size, tensor
 from attriflow.engine.dropout import left_out_masks, masks
@@ -97,16 +97,6 @@ def train(
         return Furthered(chunk, losses, diverged)
 
     yield from side_by_side(work, stacks, threads)
-
-
-def steps(amounts: list[float], count: int, batch_size: int) -> list[int]:
-    """Amounts of training (epochs) as whole steps, at least one, of an epoch over `count` examples.
-
-    >>> steps([0.001, 0.5, 1, 2], 100, 25)
-    [1, 2, 4, 8]
-    """
-    an_epoch = -(-count // batch_size)
-    return [max(1, math.floor(amount * an_epoch + 0.5)) for amount in amounts]
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class Stack:
             else:
                 layer.forward(values[depth], values[depth + 1])
                 depth += 1
-        losses = _cross_entropy(values[-1], y[places][..., None], shares, gradients[-1])
+        losses = _cross_entropy(values[-1], y[places][..., None], _weights(values[-1], shares), gradients[-1])
         masks = reversed(noise)
         for layer in reversed(self._layers):
             if layer == "relu":
@@ -134,11 +134,16 @@ class Stack:
         return self._buffers[batch]
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, shares: Tensor | None, gradient: Tensor) -> Tensor:
+def _weights(logits: Tensor, shares: Tensor | None) -> Tensor:
+    """What every example of a batch counts in its run's loss, (runs, batch, 1), in the dtype of the logits."""
+    if shares is None:
+        return logits.new_full((*logits.shape[:2], 1), 1 / logits.shape[1])
+    return shares[..., None]
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, gradient: Tensor) -> Tensor:
     """Weighted losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1), their gradient to `gradient`."""
-    every = (*labels.shape[:2], 1)  # (runs, batch, 1)
-    shares = logits.new_full(every, 1 / every[1]) if shares is None else shares[..., None]
     torch.log_softmax(logits, -1, out=gradient)
-    losses = -(gradient.gather(-1, labels) * shares).sum((1, 2))
-    gradient.exp_().mul_(shares).scatter_add_(-1, labels, -shares)
+    losses = -(gradient.gather(-1, labels) * weights).sum((1, 2))
+    gradient.exp_().mul_(weights).scatter_add_(-1, labels, -weights)
     return losses
