@@ -286,9 +286,7 @@ def by_seeds(gold: Mapping[str, Gold], predictions: np.ndarray, comparisons: Map
             weights = np.kron(np.eye(of.seeds // size, of.seeds // size), np.full((1, size), 1 / size))
             weights = np.pad(weights, ((0, 0), (0, of.seeds - weights.shape[1])))  # (blocks, r)
             means = _over_tests(comparison.of_seeds(predictions, weights)).mean(0)  # (a,)
-            if np.isnan(means).all():
-                continue
-            best = int(np.nanargmax(means))
+            best = int(np.argmax(np.nan_to_num(means, nan=-np.inf)))
             described = {"adjustment": adjustment, "seeds_averaged": size, "metric": "cosine", "value": means[best]}
             yield described | {"epochs": of.epochs[best], "steps": int(of.steps[best]), "seeds": of.seeds}
 
@@ -323,12 +321,10 @@ def agreement(first: Mapping[str, Gold], second: Mapping[str, Gold]) -> Iterator
 def noise(gold: Gold, adjustment: str) -> Iterator[dict]:
     """Rows of the variance over seeds of a score of one seed, over the mean square of the scores of all seeds.
 
-    Means over left-out examples, then over test examples. Nothing for a single seed.
+    Means over left-out examples, then over test examples. NaN for a single seed.
     """
-    if gold.seeds == 1:
-        return
-    variance = gold.scores.var(1, ddof=1).mean(0)  # (a, m)
-    size = np.square(gold.mean).mean(0)
+    size = np.square(gold.mean).mean(0)  # (a, m)
+    variance = gold.scores.var(1, ddof=1).mean(0) if gold.seeds > 1 else np.full(size.shape, np.nan)
     bad = gold.constant | gold.unresolved
     ratio = np.divide(variance, size, out=np.full(size.shape, np.nan), where=~bad & (size > 0))
     for place, epochs in enumerate(gold.epochs):

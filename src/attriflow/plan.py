@@ -414,6 +414,9 @@ class Plan:
             stem, settings = f"evaluation/{self._study}{name}", {"columns": "further"}
             job = self._job("summarise", stem, settings, {"summary": "csv"}, {"tables": sources})
             tables["further" if output == "further" else f"further_{output}"] = [Source(job, "summary")]
+        jobs = [job for job in self.room("evaluation") if job.rule == "evaluate_further"]
+        if any("damping" in _several(self.config["methods"][job.settings["method"]], []) for job in jobs):
+            tables["further_dampings"] = tables["further"]
         return tables
 
     def _mislabel(self, scores: Job, grid: "Grid", data: Job):
@@ -562,7 +565,10 @@ class Plan:
         reasons["removal"] = "a section `removal` whose methods run"
         further = "a ground truth of the kind 'further_training', and an ensemble of one member"
         names = ("further", "further_seeds", "further_profile", "further_convergence", "further_truths")
-        reasons |= dict.fromkeys(names, further) | {"examples": "a ground truth that retrains from scratch"}
+        reasons |= dict.fromkeys(names, further) | {
+            "further_dampings": f"{further}, and a method with several dampings"
+        }
+        reasons |= {"examples": "a ground truth that retrains from scratch"}
         empty = {name: reason for name, reason in reasons.items() if name not in made}
         if not any(self._kinds_of_truth(setting, "subsets") for setting in self._chosen("settings")):
             need = "a ground truth of the kind 'subsets'"

@@ -4,8 +4,10 @@ A kind is a file with
     draw(summary) or draw(examples) or draw(summary, examples), ... -> Figure
 whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `sensitivity`, `transfer` and
 `interactions` (`attriflow.sensitivity`), `selection` and `curves` (`attriflow.choices`), `mislabel`
-(`attriflow.mislabel`), `removal` (`attriflow.removal`), `examples`, one mapping of arrays a setting
-(`attriflow.extremes`). Figures of a table without rows are left out of the plan.
+(`attriflow.mislabel`), `removal` (`attriflow.removal`), `further`, `further_seeds`, `further_profile`,
+`further_truths` (`attriflow.gold`) and `further_convergence` (`attriflow.convergence`), `further_dampings`, which is
+`further` where a method has several dampings, `examples`, one mapping of arrays a setting (`attriflow.extremes`).
+Figures of a table without rows are left out of the plan.
 """
 
 from pathlib import Path
