@@ -277,12 +277,12 @@ def test_a_lost_block_is_made_again_and_no_other(run, tmp_path):
     truth = "ground_truth/digits_mlp/further/full-1"
     for ending in ("npz", "made.json"):  # as after a kill: what needs it was not there yet
         (project.folder / f"results/{truth}.{ending}").unlink()
-    assert {stem for stem in project.planned() if stem.startswith("ground_truth")} == {truth, f"{truth}/1.0"}
+    assert project.planned("ground_truth") == {truth, f"{truth}/1.0"}
     project.snakemake("ground_truth")
     assert load_arrays(block.with_name("1.0.npz"))["loss"].tobytes() == before
 
 
-def test_another_amount_reruns_no_retraining_and_no_scores(run, tmp_path):
+def test_another_learning_rate_reruns_no_retraining_and_no_scores(run, tmp_path):
     project = run.copy(tmp_path / "project")
     project.edit("config.yaml", "learning_rate: 0.01\n", "learning_rate: 0.02\n")
     again = project.planned()
