@@ -46,8 +46,11 @@ class _Linear:
 
     def backward(self, x: Tensor, gradient: Tensor, decay: float):
         if x.shape[2] <= NARROW:
-            # a product with so few columns takes four times as long as with so few rows
-            self.weight_gradient.mul_(decay).add_(torch.bmm(x.mT, gradient).mT)
+            # a product with so few columns takes four times as long as with so few rows; `aligned`, or bits would
+            # depend on the stack
+            product = aligned(len(x), x.shape[2], gradient.shape[2], like=x)
+            torch.bmm(x.mT, gradient, out=product)
+            self.weight_gradient.mul_(decay).add_(product.mT)
         else:
             self.weight_gradient.baddbmm_(gradient.mT, x, beta=decay)
         if self.bias is not None:
