@@ -16,12 +16,12 @@ export PATH := $(BIN):$(PATH)
 
 run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
 	snakemake $(FREE)
-	@python workflow/commands/report.py results/evaluation/summary.csv
+	@python workflow/commands/report.py default
 
 study: $(INSTALLED) ## one study: make study NAME=mnist runs studies/mnist.yaml
 	@test -f "studies/$(NAME).yaml" || { echo "make study NAME=<name>; studies: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
 	snakemake $(STUDY) $(FREE)
-	@python workflow/commands/report.py results/evaluation/$(NAME)/summary.csv
+	@python workflow/commands/report.py $(NAME)
 
 test: $(INSTALLED) ## the tests; those that need a data mirror, a GPU or SLURM run where there is one
 	python -m pytest

@@ -14,12 +14,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 import attribution
 import damping_sweep
+import further_training
 import retraining
 import scale
 
 CASES = {
     "attribution": attribution.run,
     "retraining": retraining.run,
+    "further_training": further_training.run,
     "damping_sweep": damping_sweep.run,
     "scale": scale.run,
 }

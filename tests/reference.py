@@ -363,3 +363,54 @@ def weighted_sgd(model, split, steps, weights: torch.Tensor, momentum: float, de
         optimiser.step()
     with torch.no_grad():
         return loss(model(torch.from_numpy(split.test_x).double()), torch.from_numpy(split.test_y))
+
+
+def further_one(build, weights, split, run: Run, recipe: dict, seed: int, steps: list[int], estimator: str, dropout):
+    """Test losses (len(steps), m) of one run that trains on from `weights`, one float32 batch after the other."""
+    model = build()
+    model.load_state_dict(weights)
+    sites = dropout_sites(model, split.train_x)
+    for name in sites:
+        model.set_submodule(name, Masked())
+    options = {"lr": recipe["learning_rate"], "weight_decay": recipe["weight_decay"]}
+    if recipe["optimiser"] == "sgd":
+        options["momentum"] = recipe["momentum"]
+    optimiser = TORCH_OPTIMISERS[recipe["optimiser"]](model.parameters(), **options)
+    x, y = torch.from_numpy(split.train_x), torch.from_numpy(split.train_y)
+    n, batch, found, taken = len(x), recipe["batch_size"], [], 0
+
+    def losses(rows, masks: list[torch.Tensor]):
+        for name, mask in zip(sites, masks, strict=True):
+            model.get_submodule(name).mask = mask if dropout else 1.0
+        return loss(model(x[rows]), y[rows])
+
+    for epoch in range(1, max(steps) + 1):
+        visited = [int(row) for row in order(seed, run, np.arange(n), epoch)]
+        factors = [
+            dropout_mask(seed, run, epoch, place, rate, (n, *shape))
+            for place, (rate, shape) in enumerate(sites.values())
+        ]
+        places = [place for place, row in enumerate(visited) if estimator == "subtraction" or row not in run.left_out]
+        for step, start in enumerate(range(0, len(places), batch)):
+            here = places[start : start + batch]
+            objective = losses([visited[place] for place in here], [mask[here] for mask in factors]).mean()
+            if estimator == "subtraction" and run.left_out:
+                own = []
+                for place, (rate, shape) in enumerate(sites.values()):
+                    random = stream(seed, run.stream, "dropout", epoch, place, "left out")
+                    drawn = random.integers(0, 2**16, size=(-(-n // batch), *shape), dtype=np.uint16)[[step]]
+                    own.append(torch.from_numpy((drawn >= round(rate * 2**16)) * np.float32(1 / (1 - rate))))
+                objective = objective - losses(list(run.left_out), own).sum() / n
+            optimiser.zero_grad()
+            objective.backward()
+            optimiser.step()
+            taken += 1
+            if taken in steps:
+                final = build().double().eval()
+                final.load_state_dict(model.state_dict())
+                with torch.no_grad():
+                    logits = final(torch.from_numpy(split.test_x).double())
+                    found.append(loss(logits, torch.from_numpy(split.test_y)))
+                if len(found) == len(steps):
+                    return torch.stack(found).numpy()
+    raise AssertionError("not enough epochs")

@@ -12,6 +12,7 @@ from test_layerwise import token_split
 
 from attriflow import device, engine
 from attriflow.device import CPU
+from attriflow.engine import further
 from attriflow.models import cnn, mlp, transformer
 from attriflow.registry import Registry
 from attriflow.runs import Run
@@ -97,6 +98,27 @@ def test_trainings_are_the_same_on_another_device(model, left_out, simulated):
     here, there = found
     for output in here:
         np.testing.assert_allclose(there[output], here[output], rtol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", further.ESTIMATORS)
+@pytest.mark.parametrize("model", MODELS)
+def test_further_training_is_the_same_on_another_device(model, estimator, simulated):
+    split, build = MODELS[model]
+    runs, weights = [Run("a"), Run("a", left_out=(3,))], build().state_dict()
+    recipe = {name: RECIPE[name] for name in ("optimiser", "learning_rate", "momentum", "weight_decay", "batch_size")}
+    data, options = (split.train_x, split.train_y, split.test_x, split.test_y), {"amounts": [0.5, 2]}
+    here, there = (
+        np.concatenate(
+            [
+                stack.losses
+                for stack in further.train(
+                    build, weights, *data, runs, recipe, 0, estimator=estimator, device=where, **options
+                )
+            ]
+        )
+        for where in (CPU, simulated)
+    )
+    np.testing.assert_allclose(there, here, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -93,6 +93,14 @@ def test_the_stack_changes_no_bit(split, stack, optimiser):
     assert torch.equal(trained(WITH_DROPOUT, split, recipe=recipe, stack=stack), alone)
 
 
+@pytest.mark.parametrize("width", [1, 6, 13])
+@pytest.mark.parametrize("stack", [2, 3, 64])
+def test_the_stack_changes_no_bit_of_narrow_inputs(split, width, stack):
+    narrow = type(split)(**{**vars(split), "train_x": split.train_x.reshape(40, 16)[:, :width].copy()})
+    build = partial(mlp.build, (width,), 3, hidden=[5, 10], dropout=0.0)
+    assert torch.equal(trained(build, narrow, stack=stack), trained(build, narrow, stack=1))
+
+
 def test_the_number_of_threads_changes_no_bit(split):
     assert torch.equal(trained(WITH_DROPOUT, split, stack=1, threads=2), trained(WITH_DROPOUT, split, stack=3))
 

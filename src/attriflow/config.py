@@ -5,6 +5,7 @@ Every error names the key's path, what was given and what would be right; all er
 """
 
 import copy
+import math
 from pathlib import Path
 
 import jsonschema
@@ -17,10 +18,15 @@ from attriflow.registry import REQUIRED, Registry
 # catalogue of the config -> (room of the registry, functions whose hyperparameters an entry gives)
 CATALOGUES = {
     "datasets": ("data", ("load",)),
-    "ground_truth": ("ground_truth", ("runs",)),
+    "ground_truth": ("ground_truth", ("runs", "training")),
     "ensembles": ("ensembles", ("members",)),
     "methods": ("scores", ("prepare", "score")),
 }
+
+
+# keys of an ensemble that are not hyperparameters of its kind
+ENSEMBLES_OWN = ("kind", "sizes", "block", "only")
+OPTIONAL = {"training"}  # functions that a kind need not have
 
 
 class ConfigError(ValueError):
@@ -64,6 +70,9 @@ def check(config: dict, schema: dict) -> dict:
     for catalogue in CATALOGUES:
         full[catalogue] = {name: {"kind": name} | (entry or {}) for name, entry in full[catalogue].items()}
     full = _fill(full, schema, schema)
+    for setting in full["settings"].values():
+        if setting["checkpoint"] is not None:
+            setting["access"] = "final_model"  # nothing else is known
     if full["removal"]:
         full["removal"] = _arranged(full["removal"], full)
     try:
@@ -170,6 +179,10 @@ def _choice_errors(config: dict, registry: Registry):
     yield from _unknown("run.figures", run.get("figures", []), registry.kinds("figures"))
     for name, setting in config["settings"].items():
         yield from _unknown(path("settings", name, "dataset"), [setting["dataset"]], config["datasets"])
+    for catalogue in ("ground_truth", "ensembles"):
+        for name, entry in config[catalogue].items():
+            where = path(catalogue, name, "only", "settings")
+            yield from _unknown(where, entry["only"].get("settings", []), config["settings"])
     for name, method in config["methods"].items():
         for room in ("settings", "ensembles"):
             yield from _unknown(path("methods", name, "only", room), method["only"].get(room, []), config[room])
@@ -184,8 +197,8 @@ def _unknown(where: str, names, known):
 
 def _entry_errors(config: dict, registry: Registry):
     """Kinds and hyperparameters of every entry of the catalogue, chosen or not."""
-    own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block"}}
-    own |= {"ensembles": {"sizes", "block"}, "methods": {"only", "skip"}}
+    own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block", "only"}}
+    own |= {"ensembles": {"sizes", "block", "only"}, "methods": {"only", "skip"}}
     for catalogue, (room, functions) in CATALOGUES.items():
         for name, entry in config[catalogue].items():
             given = {key: value for key, value in entry.items() if key != "kind" and key not in own[catalogue]}
@@ -200,7 +213,10 @@ def _entry_errors(config: dict, registry: Registry):
 def _kind_errors(where, registry, room, kind, functions, given, listed):
     try:
         takes = {}
+        there = registry.functions(room, kind)
         for function in functions:
+            if function in OPTIONAL and function not in there:
+                continue
             takes |= registry.hyperparameters(room, kind, function)
     except (ValueError, TypeError) as error:
         yield f"{where}: {error}"
@@ -253,6 +269,8 @@ def _agreement_errors(config: dict, registry: Registry):
         if count is not None and largest > count:
             yield f"{path('ensembles', name)}.sizes: {largest} is more than its {count} members"
     yield from _index_errors(config)
+    yield from _further_errors(config, registry)
+    yield from _access_errors(config, registry)
     yield from _epoch_errors(config, registry)
     yield from _regression_errors(config, registry)
     yield from _removal_errors(config, registry)
@@ -302,9 +320,9 @@ def _noise_errors(where: str, dataset: dict, constants: dict):
 
 def _index_errors(config: dict):
     """Listed training examples that no data set of the run holds."""
-    settings = config["run"].get("settings", config["settings"])
-    smallest = min(config["datasets"][config["settings"][name]["dataset"]]["train"] for name in settings)
     for name, truth in _chosen(config, "ground_truth"):
+        settings = _allowed(config, truth, "settings")
+        smallest = min((_examples(config, setting) for setting in settings), default=math.inf)
         examples = truth.get("examples")
         beyond = [index for index in examples if index >= smallest] if isinstance(examples, list) else []
         if beyond or (isinstance(examples, int) and examples > smallest):
@@ -312,6 +330,56 @@ def _index_errors(config: dict):
                 f"{path('ground_truth', name)}.examples: {beyond or examples} lies beyond "
                 f"the {smallest} training examples of the smallest setting"
             )
+
+
+def _further_errors(config: dict, registry: Registry):
+    """What a ground truth that trains on would refuse of its own hyperparameters, for the settings that it is of."""
+    for name, truth in _chosen(config, "ground_truth"):
+        if "training" not in registry.functions("ground_truth", truth["kind"]):
+            continue
+        kind = registry.load("ground_truth", truth["kind"])
+        for setting in _allowed(config, truth, "settings"):
+            n = _examples(config, setting)
+            try:
+                kind.runs(n, name, config["seed"], **own_values(registry, truth, "runs"))
+                kind.training(n, **own_values(registry, truth, "training"))
+            except ValueError as error:
+                yield f"{path('ground_truth', name)}.{error} (for settings.{setting})"
+
+
+def _access_errors(config: dict, registry: Registry):
+    """What looks at more of a setting than its final model, where that is all there is."""
+    final = [name for name, setting in _chosen(config, "settings") if setting["access"] == "final_model"]
+    for name in final:
+        if config["settings"][name]["checkpoints"]:
+            yield f"{path('settings', name)}.checkpoints: access is final_model, so nothing but the last may be kept"
+    for name, method in _chosen(config, "methods"):
+        if registry.constants("scores", method["kind"]).get("ACCESS") == "training":
+            for setting in chosen_settings(config, method):
+                if setting in final:
+                    yield (
+                        f"{path('methods', name)}: {method['kind']} looks at the training, and settings.{setting} "
+                        f"gives access to the final model alone; skip it there"
+                    )
+    for name, ensemble in _chosen(config, "ensembles"):
+        members = len(ensemble_members(registry, ensemble))
+        for setting in _allowed(config, ensemble, "settings"):
+            if setting in final and members > max(1, len(checkpoints(config["settings"][setting]))):
+                yield (
+                    f"{path('ensembles', name)}: it has {members} members, and settings.{setting} gives access to one "
+                    f"final model; let it run on other settings `only`"
+                )
+
+
+def own_values(registry: Registry, truth: dict, function: str) -> dict:
+    """The hyperparameters of one function that an entry of `ground_truth` gives."""
+    takes = registry.hyperparameters("ground_truth", truth["kind"], function)
+    return {name: truth[name] for name in takes if name in truth}
+
+
+def _examples(config: dict, setting: str) -> int:
+    """The training examples of a setting, n."""
+    return config["datasets"][config["settings"][setting]["dataset"]]["train"]
 
 
 def _epoch_errors(config: dict, registry: Registry):
@@ -415,14 +483,15 @@ def _checkpoint_errors(config: dict, registry: Registry):
             if not Path(file).is_file():
                 yield f"{where}: {file} is no file; expected one relative to {Path.cwd()}"
         untrained = f"settings.{name} starts from a checkpoint and is not trained"
-        for truth, entry in _chosen(config, "ground_truth"):
+        for truth in chosen_of(config, "ground_truth", name):
+            entry = config["ground_truth"][truth]
             if "training" not in registry.functions("ground_truth", entry["kind"]):  # how it trains on
                 yield f"{path('ground_truth', truth)}: {entry['kind']} trains from scratch, but {untrained}"
         for method in config["removal"]["methods"] if config["removal"] else ():
             if name in chosen_settings(config, config["methods"].get(method, {"only": {}, "skip": [name]})):
                 yield f"removal: it trains from scratch, but {untrained}; '{method}' must skip it"
-        for ensemble, entry in _chosen(config, "ensembles"):
-            members = ensemble_members(registry, entry)
+        for ensemble in chosen_of(config, "ensembles", name):
+            members = ensemble_members(registry, config["ensembles"][ensemble])
             largest = max(member.number for member in members)
             if largest >= len(files):
                 yield f"{path('ensembles', ensemble)}: member {largest} (from 0), but {where} names {len(files)}"
@@ -438,7 +507,7 @@ def checkpoints(setting: dict) -> list[str]:
 
 def ensemble_members(registry: Registry, entry: dict) -> list[Member]:
     """The members of an entry of `ensembles`."""
-    given = {key: value for key, value in entry.items() if key not in ("kind", "sizes", "block")}
+    given = {key: value for key, value in entry.items() if key not in ENSEMBLES_OWN}
     return registry.load("ensembles", entry["kind"]).members(**given)
 
 
@@ -455,6 +524,11 @@ def chosen_settings(config: dict, method: dict) -> list[str]:
 def chosen_ensembles(config: dict, method: dict) -> list[str]:
     """The ensembles of the run that a method runs on."""
     return _allowed(config, method, "ensembles")
+
+
+def chosen_of(config: dict, catalogue: str, setting: str) -> list[str]:
+    """The ground truths or ensembles of the run that a setting has."""
+    return [name for name, entry in _chosen(config, catalogue) if setting in _allowed(config, entry, "settings")]
 
 
 def _allowed(config: dict, method: dict, catalogue: str) -> list[str]:

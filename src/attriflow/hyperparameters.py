@@ -10,6 +10,7 @@ import math
 NonNegative = float
 Positive = float
 PositiveInt = int
+Index = int
 Fraction = float
 Probability = float
 Epoch = int | str
@@ -52,6 +53,7 @@ WORDS = {
     "NonNegative": (lambda value: _is_number(value) and value >= 0, "a number of at least 0"),
     "Positive": (lambda value: _is_number(value) and value > 0, "a number above 0"),
     "PositiveInt": (lambda value: _is_int(value) and value >= 1, "a whole number of at least 1"),
+    "Index": (lambda value: _is_int(value) and value >= 0, "a whole number of at least 0"),
     "Fraction": (lambda value: _is_number(value) and 0 < value < 1, "a number strictly between 0 and 1"),
     "Probability": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
     "Epoch": (

@@ -13,7 +13,15 @@ from functools import cached_property
 from pathlib import Path
 
 from attriflow import provenance
-from attriflow.config import ConfigError, checkpoints, chosen_ensembles, chosen_settings, ensemble_members
+from attriflow.config import (
+    ConfigError,
+    checkpoints,
+    chosen_ensembles,
+    chosen_of,
+    chosen_settings,
+    ensemble_members,
+    own_values,
+)
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member
 from attriflow.fingerprint import fingerprint
@@ -21,6 +29,7 @@ from attriflow.hyperparameters import RULES, point_name
 from attriflow.pairs import PAIRS, SIZE
 from attriflow.provenance import sha256
 from attriflow.registry import Registry
+from attriflow.runs import Run
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class Plan:
         for name, rules in TABLES.items():
             if measured := [job for job in self.jobs.values() if job.rule in rules]:
                 made[name] = [Source(self._summary(name, measured), "summary")]
-        self._figures(made)
+        self._figures(made | self._further_tables())
 
     def _retrained(self, evaluated: list[Job], extremes: list[Job]) -> dict[str, list[Source]]:
         """The tables of a study about retraining from scratch; none where no setting has such a ground truth."""
@@ -145,18 +154,28 @@ class Plan:
     def _setting(self, setting: str) -> list[Job]:
         """Everything of one setting, up to its evaluations."""
         data = self._data(self.config["settings"][setting]["dataset"])
-        truths = [self._ground_truth(setting, truth, data) for truth in self._chosen("ground_truth")]
+        chosen = chosen_of(self.config, "ground_truth", setting)
+        truths = [self._ground_truth(setting, truth, data) for truth in chosen if not self._trains_on(truth)]
         evaluated = []
-        for ensemble in self._chosen("ensembles"):
+        for ensemble in chosen_of(self.config, "ensembles", setting):
             members = self._members(ensemble)
             models = [self._model(setting, member, data) for member in members]
             ensembled = self._ensemble(setting, ensemble, members, models)
             sizes = set(self.config["ensembles"][ensemble]["sizes"])
+            furthered = []
+            if len(models) == 1:
+                names = [truth for truth in chosen if self._trains_on(truth)]
+                furthered = [self._further(setting, truth, models[0], data) for truth in names]
+            if furthered:
+                self._final_model(setting, ensemble, furthered, truths, models[0], data)
             for method in self._chosen("methods"):
                 entry = self.config["methods"][method]
                 if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
                     for scores in self._scores(setting, ensemble, method, models, ensembled, data):
-                        evaluated += [self._evaluation(scores, ensembled, truths)] if truths else []
+                        if truths:
+                            evaluated.append(self._evaluation(scores, ensembled, truths))
+                        if furthered:
+                            self._evaluation_of_further(scores, furthered, truths)
                         self._mislabel(scores, Grid.of(self.registry, entry), data)
                         if "selection" in scores.inputs:
                             self._stability(scores)
@@ -206,10 +225,9 @@ class Plan:
         )
 
     def _ground_truth(self, setting: str, truth: str, data: Job) -> Job:
-        entry = dict(self.config["ground_truth"][truth])
-        kind, size = entry.pop("kind"), entry.pop("block")
-        n, name = data.settings["train"], f"ground_truth/{truth}"
-        runs = self.registry.load("ground_truth", kind).runs(n, name, self.config["seed"], **entry)
+        entry = self.config["ground_truth"][truth]
+        kind, size, n = entry["kind"], entry["block"], data.settings["train"]
+        runs = self._runs(truth, data)
         training = self._training(setting)
         blocks, repeats = [], []
         for repeat, every in runs.items():
@@ -235,6 +253,45 @@ class Plan:
             [("ground_truth", kind)],
         )
 
+    def _trains_on(self, truth: str) -> bool:
+        """Whether a ground truth starts from a final model."""
+        return "training" in self.registry.functions("ground_truth", self.config["ground_truth"][truth]["kind"])
+
+    def _runs(self, truth: str, data: Job) -> dict[int, list[Run]]:
+        entry = self.config["ground_truth"][truth]
+        values = own_values(self.registry, entry, "runs")
+        runs = self.registry.load("ground_truth", entry["kind"]).runs
+        return runs(data.settings["train"], f"ground_truth/{truth}", self.config["seed"], **values)
+
+    def _further(self, setting: str, truth: str, model: Job, data: Job) -> Job:
+        """A ground truth that starts from a final model, in blocks."""
+        entry = self.config["ground_truth"][truth]
+        kind, size, n = entry["kind"], entry["block"], data.settings["train"]
+        values = own_values(self.registry, entry, "training")
+        training = self.registry.load("ground_truth", kind).training(n, **values)
+        model_entry = {"model": self.config["settings"][setting]["model"]}
+        stem = f"ground_truth/{setting}/{truth}/{Path(model.stem).name}"
+        inputs = {"data": [Source(data, "data")], "model": [Source(model, "model")]}
+        kinds = [("models", model_entry["model"]["kind"])]
+        runs, blocks, repeats = self._runs(truth, data), [], []
+        for seed, every in runs.items():
+            for start in range(0, len(every), size):
+                block = [run.as_dict() for run in every[start : start + size]]
+                settings = model_entry | training | {"runs": block}
+                name = f"{stem}/{seed}.{start // size}"
+                job = self._job("further", name, settings, {"outputs": "npz"}, inputs, kinds)
+                blocks.append(Source(job, "outputs"))
+                repeats.append(seed)
+        described = [[run.as_dict() for run in every] for every in runs.values()]
+        return self._job(
+            "gather",
+            stem,
+            model_entry | training | {"truth": truth, "kind": kind, "n": n, "runs": described, "repeats": repeats},
+            {"truth": "npz"},
+            inputs | {"blocks": blocks},
+            [("ground_truth", kind), *kinds],
+        )
+
     def _members(self, ensemble: str) -> list[Member]:
         return ensemble_members(self.registry, self.config["ensembles"][ensemble])
 
@@ -252,23 +309,24 @@ class Plan:
         most = min(len(models), entry["only"].get("members", len(models)))
         sizes = sorted({min(size, most) for size in own["sizes"]})
         grid = Grid.of(self.registry, entry)
-        training = self._training(setting)
+        training, runs = self._training(setting), [model.settings["run"] for model in models]
+        if self.config["settings"][setting]["access"] == "final_model":
+            training, runs = training | {"recipe": None}, [None] * len(models)
         common = {"setting": setting, "ensemble": ensemble, "method": method, "kind": entry["kind"]}
         for costly in grid.costly():
             stem = f"scores/{setting}/{ensemble}/{method}/{point_name(costly) or 'base'}"
             prepared = []
             for start in range(0, max(sizes), own["block"]):
-                block = models[start : min(start + own["block"], max(sizes))]
+                block = slice(start, min(start + own["block"], max(sizes)))
                 job = self._job(
                     "prepare",
                     f"{stem}/{start // own['block']}",
                     common
                     | training
-                    | {"members": [Path(model.stem).name for model in block]}
-                    | {"runs": [model.settings["run"] for model in block]}
+                    | {"members": [Path(model.stem).name for model in models[block]], "runs": runs[block]}
                     | {"hyperparameters": costly | grid.prefixes(), "dtype": self.config["dtype"]},
                     {"prepared": "npz"},
-                    {"data": [Source(data, "data")], "models": [Source(model, "model") for model in block]},
+                    {"data": [Source(data, "data")], "models": [Source(model, "model") for model in models[block]]},
                     [("scores", entry["kind"]), ("models", training["model"]["kind"])],
                 )
                 prepared.append(Source(job, "prepared"))
@@ -319,6 +377,70 @@ class Plan:
             },
             [("evaluation", metric) for metric in metrics],
         )
+
+    def _evaluation_of_further(self, scores: Job, furthered: list[Job], truths: list[Job]):
+        """What scores say of further training, and of retraining without the same examples."""
+        retrained = _with_all_of(truths, furthered)
+        copied = ("setting", "ensemble", "method", "costly", "cheap", "sizes")
+        self._job(
+            "evaluate_further",
+            f"{scores.stem.replace('scores/', 'evaluation/', 1)}/further",
+            {key: scores.settings[key] for key in copied}
+            | self._model_seed(scores.settings["ensemble"])
+            | {"truths": _described(furthered), "retrained": _described(retrained)}
+            | self.config["evaluation"],
+            {"further": "csv", "seeds": "seeds.csv", "profile": "profile.csv"},
+            {
+                "scores": [Source(scores, "scores")],
+                "truths": [Source(truth, "truth") for truth in furthered],
+                "retrained": [Source(truth, "truth") for truth in retrained],
+            },
+        )
+
+    def _final_model(self, setting: str, ensemble: str, furthered: list[Job], truths: list[Job], model: Job, data: Job):
+        """How far one final model has converged, and how its ground truths agree."""
+        entry, retrained = self.config["settings"][setting]["model"], _with_all_of(truths, furthered)
+        named = {"setting": setting, "ensemble": ensemble} | self._model_seed(ensemble)
+        self._job(
+            "convergence",
+            f"evaluation/{setting}/{ensemble}/convergence",
+            named | {"model": entry},
+            {"convergence": "csv"},
+            {"data": [Source(data, "data")], "model": [Source(model, "model")]},
+            [("models", entry["kind"])],
+        )
+        self._job(
+            "agree",
+            f"evaluation/{setting}/{ensemble}/agreement",
+            named | {"truths": _described(furthered), "retrained": _described(retrained)} | self.config["evaluation"],
+            {"truths": "csv", "profile": "profile.csv"},
+            {
+                "truths": [Source(truth, "truth") for truth in furthered],
+                "retrained": [Source(truth, "truth") for truth in retrained],
+            },
+        )
+
+    def _model_seed(self, ensemble: str) -> dict[str, int]:
+        """Which of several final models of a setting an ensemble is."""
+        return {"model_seed": self.config["ensembles"][ensemble].get("model", 0)}
+
+    def _further_tables(self) -> dict[str, list[Source]]:
+        """The tables of a study about further training, where there is any."""
+        made: dict[str, list[Source]] = {}
+        for job in self.room("evaluation"):
+            if job.rule in ("evaluate_further", "convergence", "agree"):
+                for output in job.outputs:
+                    made.setdefault(output, []).append(Source(job, output))
+        tables = {}
+        for output, sources in made.items():
+            name = "further" if output == "further" else f"further.{output}"
+            stem, settings = f"evaluation/{self._study}{name}", {"columns": "further"}
+            job = self._job("summarise", stem, settings, {"summary": "csv"}, {"tables": sources})
+            tables["further" if output == "further" else f"further_{output}"] = [Source(job, "summary")]
+        jobs = [job for job in self.room("evaluation") if job.rule == "evaluate_further"]
+        if any("damping" in _several(self.config["methods"][job.settings["method"]], []) for job in jobs):
+            tables["further_dampings"] = tables["further"]
+        return tables
 
     def _mislabel(self, scores: Job, grid: "Grid", data: Job):
         """Flipped labels, where there are any, by self-influence, from the arrays that the scores are made from."""
@@ -388,8 +510,9 @@ class Plan:
 
     def _summary(self, name: str, measured: list[Job]) -> Job:
         """One of the tables of a study."""
-        inputs = {"tables": [Source(job, "table") for job in measured]}
-        return self._job("summarise", f"evaluation/{self._study}{name}", {}, {"summary": "csv"}, inputs)
+        inputs, stem = {"tables": [Source(job, "table") for job in measured]}, f"evaluation/{self._study}{name}"
+        columns = {"columns": "summary" if name in ("summary", "mislabel") else None}
+        return self._job("summarise", stem, columns, {"summary": "csv"}, inputs)
 
     def _choices(self, evaluated: list[Job]) -> Job | None:
         """How good chosen dampings are, and the curves that chose them; None where nothing chooses."""
@@ -463,7 +586,7 @@ class Plan:
     def _removal(self, setting: str, evaluated: list[Job]) -> list[Job]:
         """Retraining without what the scores of a setting name; nothing where the config or no method asks for it."""
         entry = self.config["removal"]
-        if entry is None:
+        if entry is None or not self._kinds_of_truth(setting, "subsets"):
             return []
         used = [
             job
@@ -514,20 +637,27 @@ class Plan:
                 [("figures", figure)],
             )
 
+    def _kinds_of_truth(self, setting: str, kind: str) -> list[str]:
+        """The ground truths of a kind that a setting has."""
+        chosen = chosen_of(self.config, "ground_truth", setting)
+        return [truth for truth in chosen if self.config["ground_truth"][truth]["kind"] == kind]
+
     def _empty(self, made: dict[str, list[Source]]) -> dict[str, str]:
         """The tables that would have no row, and what would give them some."""
         choosing = f"a method with a damping that a rule chooses, {list(RULES)}"
         reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
         reasons |= {"removal": "a section `removal` whose methods run", "stability": choosing}
         reasons["mechanism"] = f"{choosing}, with a function `powers`, and a ground truth of the kind 'subsets'"
-        if not self._chosen("ground_truth"):
-            reasons |= dict.fromkeys(
-                ("summary", "examples", "selection", "curves"), "a ground truth to measure against"
-            )
+        further = "a ground truth of the kind 'further_training', and an ensemble of one member"
+        names = ("further", "further_seeds", "further_profile", "further_convergence", "further_truths")
+        reasons |= dict.fromkeys(names, further)
+        reasons["further_dampings"] = f"{further}, and a method with several dampings"
+        reasons["examples"] = "a ground truth that retrains from scratch"
         empty = {name: reason for name, reason in reasons.items() if name not in made}
         swept = self._swept()
         if swept is None:
-            return empty | dict.fromkeys(("sensitivity", "transfer", "interactions"), _SUBSETS)
+            names = ("summary", "sensitivity", "transfer", "interactions", "selection", "curves")
+            return empty | dict.fromkeys(names, _SUBSETS)
         every = [names for settings in swept.values() for names in settings.values()]
         if not any(every):
             empty["sensitivity"] = "a method with several values of a hyperparameter"
@@ -539,11 +669,11 @@ class Plan:
 
     def _swept(self) -> dict[tuple[str, str], dict[str, set[str]]] | None:
         """(ensemble, method) -> setting -> what has several values there; None where no LDS is measured."""
-        if not any(self.config["ground_truth"][truth]["kind"] == "subsets" for truth in self._chosen("ground_truth")):
+        if not any(self._kinds_of_truth(setting, "subsets") for setting in self._chosen("settings")):
             return None
         swept = {}
         for job in self.room("scores"):
-            if job.rule == "score":
+            if job.rule == "score" and self._kinds_of_truth(job.settings["setting"], "subsets"):
                 names = [job.settings[key] for key in ("ensemble", "method", "setting")]
                 values = swept.setdefault(tuple(names[:2]), {}).setdefault(names[2], set())
                 values |= _several(self.config["methods"][names[1]], job.settings["sizes"])
@@ -560,6 +690,21 @@ class Plan:
 
 
 _SUBSETS = "a ground truth of the kind 'subsets'"  # what the LDS is measured by
+
+
+def _described(truths: list[Job]) -> list[dict]:
+    """What tables say of ground truths."""
+    return [{key: truth.settings[key] for key in ("truth", "estimator") if key in truth.settings} for truth in truths]
+
+
+def _with_all_of(truths: list[Job], furthered: list[Job]) -> list[Job]:
+    """The leave-one-out retrainings that leave out every example that further training leaves out."""
+    wanted = set().union(*(_left_out(truth) for truth in furthered))
+    return [truth for truth in truths if truth.settings["kind"] == "leave_one_out" and wanted <= _left_out(truth)]
+
+
+def _left_out(truth: Job) -> set[int]:
+    return {index for every in truth.settings["runs"] for run in every for index in run["left_out"]}
 
 
 def _several(entry: dict, sizes: list[int]) -> set[str]:

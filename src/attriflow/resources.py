@@ -75,6 +75,45 @@ def _training(job: Job, registry: Registry, *, runs: float, measured: int) -> in
     return _TORCH + 4 * _bytes(job, "data") + stack * (weights + passes) + 16 * network.activations * measured
 
 
+def _further(job: Job, registry: Registry) -> int:
+    """As retraining, with what subtraction passes once more and its masks, in the precision of the training."""
+    numbers = 2 if job.settings["precision"] == "float64" else 1
+    runs, m = len(job.settings["runs"]), _examples(job)[1]
+    losses = 16 * runs * len(job.settings["amounts"]) * m
+    return numbers * _training(job, registry, runs=runs, measured=m) + losses
+
+
+def _gather(job: Job, registry: Registry) -> int:
+    network = _network(job, registry)
+    rounded = 32 * 24 * network.p + 16 * network.activations * _examples(job)[1]  # the final model, rounded so often
+    return _TORCH + 4 * _bytes(job, "blocks") + 4 * _bytes(job, "data") + rounded
+
+
+def _evaluate_further(job: Job, _registry: Registry) -> int:
+    """Scores of one adjustment at a time, their ranks, and what resamples of the seeds take at one amount."""
+    seeds = max(len(source.job.settings["runs"]) for source in job.inputs["truths"])
+    m = _examples(job.inputs["truths"][0].job)[1]
+    amounts = max(len(source.job.settings["amounts"]) for source in job.inputs["truths"])
+    quadratic = 8 * m * seeds * (6 * amounts * seeds + 3 * job.settings["resamples"])
+    of_resamples = 8 * 8 * m * amounts * job.settings["resamples"]
+    return _PLAIN + 2 * _bytes(job, "scores") + 12 * _golds(job) + quadratic + of_resamples
+
+
+def _agree(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 16 * _golds(job)
+
+
+def _golds(job: Job) -> int:
+    return _bytes(job, "truths") + _bytes(job, "retrained")
+
+
+def _convergence(job: Job, registry: Registry) -> int:
+    network = _network(job, registry)
+    gradients = 24 * (network.p + 4 * network.activations) * min(500, _examples(job)[0])
+    passes = 16 * network.activations * max(_examples(job))
+    return _TORCH + 4 * _bytes(job, "data") + 4 * _bytes(job, "model") + gradients + passes
+
+
 def _evaluate(job: Job, _registry: Registry) -> int:
     m = _examples(job.inputs["scores"][0].job.inputs["prepared"][0].job)[1]
     rows = max(len(source.job.settings["runs"][0]) for source in job.inputs["truths"])
@@ -149,6 +188,11 @@ _RULES = {
     "sensitivity": _sensitivity,
     "extremes": _extremes,
     "removal": _removal,
+    "further": _further,
+    "gather": _gather,
+    "evaluate_further": _evaluate_further,
+    "agree": _agree,
+    "convergence": _convergence,
 }
 
 

@@ -42,7 +42,11 @@ def _keys(schema: dict, root: dict, where: str):
                 yield f"schema: {name} has no {word}"
         # names of the catalogue mean "all" when left out, a kind the entry's name: no literal could say it
         optional = key not in schema.get("required", []) and "$ref" not in given
-        if optional and "default" not in described and where not in ("methods.*.only",):
+        if (
+            optional
+            and "default" not in described
+            and where not in ("methods.*.only", "ground_truth.*.only", "ensembles.*.only")
+        ):
             yield f"schema: {name} is optional and has no default"
         yield from _keys(described, root, name)
     each = schema.get("additionalProperties")

@@ -1,4 +1,4 @@
-"""Print the best point of every method of a summary, if the study retrains, and where its files are."""
+"""Print the best point of every method of a study, against retraining and against further training, and its files."""
 
 import sys
 from pathlib import Path
@@ -7,30 +7,70 @@ import pandas as pd
 
 sys.path.insert(0, "src")
 
-from attriflow import summary
+from attriflow import gold, summary
+from attriflow.study import plan_of
 
 SHOWN = ["setting", "method", "ensemble_size", "LDS", "interval", "ceiling", "at", "seconds", "peak_mib"]
+NULLABLE = {"dtype_backend": "numpy_nullable"}  # 512 stays 512 beside a gap
 
 
-def main(path: Path):
-    if not path.exists():
+def main(study: str):
+    plan = plan_of(Path(), study)
+    folder = "" if study == "default" else f"{study}/"
+    tables = {name: plan.jobs.get(f"evaluation/{folder}{name}") for name in ("summary", "further")}
+    said = {"summary": retraining, "further": further_training}
+    for name, job in tables.items():
+        if job:
+            path = job.path("summary")
+            print(said[name](pd.read_csv(path, **NULLABLE)))
+            print(f"\nevery measurement: {path}\n")
+    if not any(tables.values()):
         print("nothing was trained from scratch to measure against; scores and chosen dampings: results/scores/")
         return
-    table = summary.lds_of_loss(pd.read_csv(path, dtype_backend="numpy_nullable"))  # 512 stays 512 beside a gap
+    print(f"figures: results/figures/{folder}*.png, *.pdf")
+
+
+def retraining(table: pd.DataFrame) -> str:
+    """The best LDS of every method and ensemble size."""
+    table = summary.lds_of_loss(table)
+    if table.empty:
+        return "no ground truth of subsets, so no linear datamodelling scores"
     best = summary.best(table, ["setting", "method", "ensemble", "ensemble_size"])
-    hyperparameters = summary.hyperparameters(table)
     best = best.assign(
         LDS=best.value.map("{:.3f}".format),
         interval=[f"{low:.3f} .. {high:.3f}" for low, high in zip(best.low, best.high, strict=True)],
-        at=[
-            ", ".join(f"{name} {row[name]}" for name in hyperparameters if pd.notna(row[name]))
-            for _, row in best.iterrows()
-        ],
+        at=points(best, summary.hyperparameters(table)),
     ).sort_values(["setting", "value"], ascending=[True, False])
-    print(best[SHOWN].to_string(index=False))
-    figures = Path(str(path.parent).replace("evaluation", "figures", 1))
-    print(f"\nevery measurement: {path}\nfigures: {figures}/*.png, *.pdf")
+    return best[SHOWN].to_string(index=False)
+
+
+def further_training(table: pd.DataFrame) -> str:
+    """The highest cosine of every method to centred gold scores, over its points and the amounts of further training.
+
+    Mean over final models, and the range of these.
+    """
+    names = gold.hyperparameters(table)
+    table = table[(table.metric == "cosine") & (table.adjustment == "centred") & table.epochs.notna()]
+    table = summary.gridded(table).assign(at=lambda rows: points(rows, names))
+    by = ["setting", "truth", "method", "at", "epochs"]
+    models = table.dropna(subset="mean").groupby(by, sort=False)["mean"].agg(["mean", "min", "max", "size"])
+    if models.empty:
+        return "no gold score of further training lies above the resolution of its floats"
+    models = models.reset_index()
+    best = models.loc[models.groupby(by[:3], sort=False)["mean"].idxmax()]
+    best = best.assign(
+        cosine=best["mean"].map("{:.3f}".format),
+        models=[f"{low:.3f} .. {high:.3f}" for low, high in zip(best["min"], best["max"], strict=True)],
+    ).sort_values(["setting", "truth", "mean"], ascending=[True, True, False])
+    return best[["setting", "truth", "method", "cosine", "models", "size", "epochs", "at"]].to_string(index=False)
+
+
+def points(table: pd.DataFrame, names: list[str]) -> list[str]:
+    """Hyperparameters in words."""
+    return [
+        ", ".join(f"{name} {row[name]}" for name in names if pd.notna(row[name])) for _, row in table[names].iterrows()
+    ]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1])

@@ -32,9 +32,9 @@ wildcard_constraints:
     truth="[a-z][a-z0-9_]*",
     ensemble="[a-z][a-z0-9_]*",
     method="[a-z][a-z0-9_]*",
-    table="summary|mislabel|mechanism|stability",
+    table="summary|mislabel|mechanism|stability|further([.][a-z]+)?",
     figure="[a-z][a-z0-9_]*",
-    model="[^/]+",
+    model="[A-Za-z_][^/]*",
     point="[^/]+",
     block="[0-9.]+",
 

@@ -217,3 +217,63 @@ rule removal:
         runtime=480,
     shell:
         'python "$SCRIPTS/removal.py" {input.spec:q} --threads {threads}'
+
+
+rule evaluate_further:
+    """Compare the scores of one costly point with what further training of the final model says."""
+    input:
+        unpack(needs("evaluation/{setting}/{ensemble}/{method}/{point}/further")),
+    output:
+        further="results/evaluation/{setting}/{ensemble}/{method}/{point}/further.csv",
+        seeds="results/evaluation/{setting}/{ensemble}/{method}/{point}/further.seeds.csv",
+        profile="results/evaluation/{setting}/{ensemble}/{method}/{point}/further.profile.csv",
+        made="results/evaluation/{setting}/{ensemble}/{method}/{point}/further.made.json",
+    log:
+        "logs/evaluation/{setting}/{ensemble}/{method}/{point}/further.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/further"),
+        runtime=60,
+    shell:
+        'python "$SCRIPTS/evaluate_further.py" {input.spec:q} --threads {threads}'
+
+
+rule convergence:
+    """Say how far one final model has converged."""
+    input:
+        unpack(needs("evaluation/{setting}/{ensemble}/convergence")),
+    output:
+        convergence="results/evaluation/{setting}/{ensemble}/convergence.csv",
+        made="results/evaluation/{setting}/{ensemble}/convergence.made.json",
+    log:
+        "logs/evaluation/{setting}/{ensemble}/convergence.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{setting}/{ensemble}/convergence"),
+        runtime=60,
+    shell:
+        'python "$SCRIPTS/convergence.py" {input.spec:q} --threads {threads}'
+
+
+rule agree:
+    """Compare the ground truths of one final model with each other."""
+    input:
+        unpack(needs("evaluation/{setting}/{ensemble}/agreement")),
+    output:
+        truths="results/evaluation/{setting}/{ensemble}/agreement.csv",
+        profile="results/evaluation/{setting}/{ensemble}/agreement.profile.csv",
+        made="results/evaluation/{setting}/{ensemble}/agreement.made.json",
+    log:
+        "logs/evaluation/{setting}/{ensemble}/agreement.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{setting}/{ensemble}/agreement"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/agree.py" {input.spec:q} --threads {threads}'

@@ -41,3 +41,41 @@ rule collect:
         runtime=30,
     shell:
         'python "$SCRIPTS/collect.py" {input.spec:q} --threads {threads}'
+
+
+rule further:
+    """Train one final model on, with and without examples, in one block, and measure test losses on the way."""
+    input:
+        unpack(needs("ground_truth/{setting}/{truth}/{model}/{block}")),
+    output:
+        outputs="results/ground_truth/{setting}/{truth}/{model}/{block}.npz",
+        made="results/ground_truth/{setting}/{truth}/{model}/{block}.made.json",
+    log:
+        "logs/ground_truth/{setting}/{truth}/{model}/{block}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("ground_truth/{setting}/{truth}/{model}/{block}"),
+        runtime=240,
+    shell:
+        'python "$SCRIPTS/further.py" {input.spec:q} --threads {threads}'
+
+
+rule gather:
+    """Put the blocks of one final model's further training together, with what of its losses is rounding."""
+    input:
+        unpack(needs("ground_truth/{setting}/{truth}/{model}")),
+    output:
+        truth="results/ground_truth/{setting}/{truth}/{model}.npz",
+        made="results/ground_truth/{setting}/{truth}/{model}.made.json",
+    log:
+        "logs/ground_truth/{setting}/{truth}/{model}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("ground_truth/{setting}/{truth}/{model}"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/gather.py" {input.spec:q} --threads {threads}'

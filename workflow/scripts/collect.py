@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 
-from attriflow.io import load_arrays, save_arrays
+from attriflow.blocks import joined
+from attriflow.io import save_arrays
 from attriflow.job import Job, run
 from attriflow.runs import Run
 
@@ -12,13 +13,7 @@ from attriflow.runs import Run
 def main(job: Job):
     settings = job.settings
     runs = dict(enumerate([Run.from_dict(each) for each in every] for every in settings["runs"]))
-    blocks: dict[int, list] = {}
-    for repeat, path in zip(settings["repeats"], job.inputs("blocks"), strict=True):
-        blocks.setdefault(repeat, []).append(load_arrays(path))
-    outputs = {
-        repeat: {name: np.concatenate([block[name] for block in found]) for name in found[0]}
-        for repeat, found in blocks.items()
-    }
+    outputs = joined(settings["repeats"], job.inputs("blocks"))
     collect = job.registry.load("ground_truth", settings["kind"]).collect
     described = [json.dumps(each) for every in settings["runs"] for each in every]
     arrays = collect(runs, outputs, settings["n"], job.seed) | {"runs": np.array(described)}

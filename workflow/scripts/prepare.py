@@ -23,9 +23,8 @@ def main(job: Job):
     def arrays():
         members = zip(settings["members"], job.inputs("models"), settings["runs"], strict=True)
         for place, (name, path, training) in enumerate(members):
-            member = load_trained(
-                path, name, job.seed, build, Run.from_dict(training) if training else None, settings["recipe"]
-            )
+            known = Run.from_dict(training) if training else None  # not where the final model is all there is
+            member = load_trained(path, name, job.seed, build, known, settings["recipe"])
             member = replace(member, device=job.device, dtype=DTYPES[settings["dtype"]])
             if place == 0:
                 size = Size.of(member, split, settings["hyperparameters"].get("parameters", "all"))

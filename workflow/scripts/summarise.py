@@ -2,15 +2,16 @@
 
 import pandas as pd
 
-from attriflow import summary
+from attriflow import gold, summary
 from attriflow.io import save_table
 from attriflow.job import Job, run
 
 
 def main(job: Job):
     table = pd.concat([pd.read_csv(path) for path in job.inputs("tables")], ignore_index=True)
-    if "damping_rule" in table:  # a row a point of a grid or rule; other tables have their hyperparameters last already
-        table = summary.arranged(table)
+    arranged = {"summary": summary.arranged, "further": gold.arranged}
+    if job.settings["columns"]:  # the other tables have their hyperparameters last already
+        table = arranged[job.settings["columns"]](table)
     save_table(job.outputs["summary"], table)
 
 

@@ -8,7 +8,9 @@ one machine perceptrons are equal to the bit, other modules up to rounding; test
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ STACK_BYTES = 6 * 2**20
 MOST_IN_A_STACK = 64
 # An accelerator has no such caches, and wants large products.
 DEVICE_BYTES = 2**30
+
+Done = TypeVar("Done")
 
 _INITIALISING = Lock()  # torch's own generator is one for all threads
 
@@ -88,22 +92,28 @@ def train(
     step and the weights, name -> (runs, ...), which it changes.
     Raises Diverged naming run, epoch and step when a loss is not finite.
     """
+    chunks = groups(runs, stack or stack_size(build, device), partial(_count, n=len(x)))
+    x, y = tensor(x).to(device), tensor(y).to(device)
+    kept = {*checkpoints, recipe["epochs"]}
+
+    def work(chunk: tuple[Run, ...]) -> Trainings:
+        return _train_stack(build, x, y, chunk, recipe, seed, kept, progress, observe)
+
+    yield from side_by_side(work, chunks, threads)
+
+
+def side_by_side(
+    work: Callable[[tuple[Run, ...]], Done], stacks: list[tuple[Run, ...]], threads: int
+) -> Iterator[Done]:
+    """The work of every stack, in order; each on one thread of torch, `threads` at once."""
     threads_of_torch = torch.get_num_threads()
     torch.set_num_threads(1)  # one thread a stack: faster than sharing small products, and equal to the bit
     try:
-        size = stack or _stack_size(build, device)
-        chunks = [tuple(group) for group in _groups(runs, size, len(x))]
-        x, y = _tensor(x).to(device), _tensor(y).to(device)
-        kept = {*checkpoints, recipe["epochs"]}
-
-        def work(chunk):
-            return _train_stack(build, x, y, chunk, recipe, seed, kept, progress, observe)
-
         if threads == 1:
-            yield from map(work, chunks)
+            yield from map(work, stacks)
         else:
             with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                yield from pool.map(work, chunks)
+                yield from pool.map(work, stacks)
     finally:
         torch.set_num_threads(threads_of_torch)
 
@@ -179,26 +189,26 @@ def order(seed: int, run: Run, examples: np.ndarray, epoch: int) -> np.ndarray:
     return stream(seed, run.stream, "order", epoch).permutation(examples)
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def tensor(array: np.ndarray) -> Tensor:
+    """The array's numbers, in its memory."""
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def _stack_size(build: Callable[[], nn.Module], device: torch.device) -> int:
+def stack_size(build: Callable[[], nn.Module], device: torch.device, bytes_a_number: int = 4) -> int:
+    """How many runs of a module train best together."""
     parameters = sum(parameter.numel() for parameter in built(build).parameters())
     room = STACK_BYTES if device.type == "cpu" else DEVICE_BYTES
-    return max(1, min(MOST_IN_A_STACK, room // (12 * parameters)))
+    return max(1, min(MOST_IN_A_STACK, room // (3 * bytes_a_number * parameters)))
 
 
-def _groups(runs: list[Run], size: int, n: int) -> Iterator[list[Run]]:
-    """Consecutive runs, at most `size`, that have equally many examples."""
-    group: list[Run] = []
+def groups(runs: list[Run], size: int, count: Callable[[Run], int]) -> list[tuple[Run, ...]]:
+    """Stacks: consecutive runs, at most `size`, that have equally many examples."""
+    found: list[list[Run]] = []
     for run in runs:
-        if group and (len(group) == size or _count(run, n) != _count(group[0], n)):
-            yield group
-            group = []
-        group.append(run)
-    if group:
-        yield group
+        if not found or len(found[-1]) == size or count(run) != count(found[-1][0]):
+            found.append([])
+        found[-1].append(run)
+    return [tuple(group) for group in found]
 
 
 def _count(run: Run, n: int) -> int:
@@ -226,7 +236,8 @@ def _train_stack(build, x, y, runs, recipe, seed, kept, progress, observe) -> Tr
             if observe:
                 observe(Step(epoch, batch_places, batch_shares, rate), stack.flat.parameters)
             batch_noise = [mask[:, rows] for mask in noise]
-            found.append(stack.backward(y, batch_places, batch_shares, batch_noise, optimiser.decay))
+            weighed = None if batch_shares is None else batch_shares / batch_shares.sum(1, keepdim=True).clamp(min=1)
+            found.append(stack.backward(y, batch_places, weighed, batch_noise, optimiser.decay))
             optimiser.step(rate)
         steps = torch.stack(found).double().numpy(force=True)  # (steps, runs)
         _refuse_divergence(runs, epoch, steps)

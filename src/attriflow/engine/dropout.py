@@ -28,7 +28,15 @@ def masks(sites: list[Site], seed: int, runs: tuple[Run, ...], epoch: int, count
     ]
 
 
-def _mask(site: Site, place: int, seed: int, run: Run, epoch: int, count: int) -> np.ndarray:
-    random = stream(seed, run.stream, "dropout", epoch, place)
+def left_out_masks(sites: list[Site], seed: int, runs: tuple[Run, ...], epoch: int, steps: int) -> list[Tensor]:
+    """As `masks`, (runs, steps, *shape): those of an example that is passed once more in every step of an epoch."""
+    return [
+        torch.from_numpy(np.stack([_mask(site, place, seed, run, epoch, steps, "left out") for run in runs]))
+        for place, site in enumerate(sites)
+    ]
+
+
+def _mask(site: Site, place: int, seed: int, run: Run, epoch: int, count: int, *names: str) -> np.ndarray:
+    random = stream(seed, run.stream, "dropout", epoch, place, *names)
     drawn = random.integers(0, _LEVELS, size=(count, *site.shape), dtype=np.uint16)
     return (drawn >= round(site.rate * _LEVELS)) * np.float32(1 / (1 - site.rate))

@@ -37,31 +37,31 @@ class Stack:
                     f"layer '{name}' is batch normalisation in training mode, which mixes the examples of a batch; "
                     f"use group or layer normalisation"
                 )
-        self.dropouts, self._masks = _sites(modules[0], x[:2].cpu())
+        self.flat = Flat(modules, x.device)
+        self._x = x.to(self.flat.values.dtype) if x.is_floating_point() else x
+        self.dropouts, self._masks = _sites(modules[0], self._x[:2].cpu())
         skeleton = copy.deepcopy(modules[0]).to("meta")
         for name in self._masks:
             skeleton.set_submodule(name, _Masked())
-        self._x = x
-        self.flat = Flat(modules, x.device)
         self._buffers = {name: values.to(x.device) for name, values in stack_module_state(modules)[1].items()}
         self._kept = self._buffers.keys() & modules[0].state_dict().keys()  # a module may make others anew
 
-        def mean_loss(state, x, y, shares):
+        def weighted_loss(state, x, y, shares):
             return (loss(functional_call(skeleton, state, (x,)), y) * shares).sum()
 
-        self._losses = vmap(mean_loss, randomness="error")
+        self._losses = vmap(weighted_loss, randomness="error")
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the weights, name -> (runs, ...), as the module's state dict names them."""
         return self.flat.state() | {name: self._buffers[name].clone() for name in sorted(self._kept)}
 
     def backward(self, y: Tensor, places: Tensor, shares: Tensor | None, noise: list[Tensor], decay: float) -> Tensor:
-        """gradients <- decay * gradients + the gradient of each run's mean loss; returns these losses (runs,).
+        """gradients <- decay * gradients + the gradient of each run's weighted loss; returns these losses (runs,).
 
-        places: rows of the examples, (runs, batch). shares: their weights, or None for 1. noise: a mask per dropout.
+        places: rows of the examples, (runs, batch). shares: what the loss of each counts, or None for 1 / batch. noise:
+        a mask per dropout.
         """
-        shares = torch.ones(places.shape, device=places.device) if shares is None else shares
-        shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
+        shares = self.flat.values.new_full(places.shape, 1 / places.shape[1]) if shares is None else shares
         free = {name: values.detach().requires_grad_() for name, values in self.flat.parameters.items()}
         state = free | self._buffers | {f"{name}.mask": mask for name, mask in zip(self._masks, noise, strict=True)}
         try:

@@ -14,6 +14,8 @@ from attriflow.engine.dropout import Site
 from attriflow.engine.stacking import Flat, aligned
 from attriflow.outputs import only
 
+NARROW = 16  # inputs of a layer, of tabular data mostly
+
 
 def supports(module: nn.Module) -> bool:
     """Whether the module is a perceptron: Flatten first, then Linear, ReLU and Dropout, a Linear last."""
@@ -44,7 +46,14 @@ class _Linear:
         return torch.baddbmm(self.bias, x, self.weight.mT, out=out)
 
     def backward(self, x: Tensor, gradient: Tensor, decay: float):
-        self.weight_gradient.baddbmm_(gradient.mT, x, beta=decay)
+        if x.shape[2] <= NARROW:
+            # a product with so few columns takes four times as long as with so few rows; `aligned`, or bits would
+            # depend on the stack
+            product = aligned(len(x), x.shape[2], gradient.shape[2], like=x)
+            torch.bmm(x.mT, gradient, out=product)
+            self.weight_gradient.mul_(decay).add_(product.mT)
+        else:
+            self.weight_gradient.baddbmm_(gradient.mT, x, beta=decay)
         if self.bias is not None:
             self.bias_gradient.mul_(decay).add_(gradient.sum(1, keepdim=True))
 
@@ -53,8 +62,8 @@ class Stack:
     """Runs of one perceptron: parameters, gradient buffers (`flat`), and one step's forward and backward pass."""
 
     def __init__(self, modules: list[nn.Module], x: Tensor):
-        self._x = x.flatten(1)
         self.flat = Flat(modules, x.device)
+        self._x = x.flatten(1).to(self.flat.values.dtype)
         self._layers: list[_Linear | str] = []
         self.dropouts: list[Site] = []
         for name, layer in modules[0].named_children():
@@ -83,14 +92,18 @@ class Stack:
         return self.flat.state()
 
     def backward(self, y: Tensor, places: Tensor, shares: Tensor | None, noise: list[Tensor], decay: float) -> Tensor:
-        """gradients <- decay * gradients + the gradient of each run's mean loss; returns these losses (runs,).
+        """gradients <- decay * gradients + the gradient of each run's weighted loss; returns these losses (runs,).
 
-        places: rows of the examples, (runs, batch). shares: their weights, or None for 1. noise: a mask per dropout.
+        places: rows of the examples, (runs, batch). shares: what the loss of each counts, or None for 1 / batch. noise:
+        a mask per dropout.
         """
         runs, batch = places.shape
         values, gradients = self._buffers_for(runs, batch)
-        for out, rows in zip(values[0], places, strict=True):
-            torch.index_select(self._x, 0, rows, out=out)
+        if values[0].is_contiguous():
+            torch.index_select(self._x, 0, places.flatten(), out=values[0].view(-1, self._x.shape[1]))
+        else:
+            for out, rows in zip(values[0], places, strict=True):
+                torch.index_select(self._x, 0, rows, out=out)
         depth, masks = 0, iter(noise)
         for layer in self._layers:
             if layer == "relu":
@@ -120,21 +133,21 @@ class Stack:
         """Values and their gradients at the input and behind every linear layer; the input needs no gradient."""
         if batch not in self._buffers:
             widths = [self._x.shape[1], *(layer.weight.shape[1] for layer in self._linears)]
-            values = [aligned(runs, batch, width, device=self._x.device) for width in widths]
-            gradients = [aligned(runs, batch, width, device=self._x.device) for width in widths[1:]]
+            values = [aligned(runs, batch, width, like=self.flat.values) for width in widths]
+            gradients = [aligned(runs, batch, width, like=self.flat.values) for width in widths[1:]]
             self._buffers[batch] = values, [values[0], *gradients]
         return self._buffers[batch]
 
 
 def _weights(outputs: Tensor, shares: Tensor | None) -> Tensor:
-    """What every example of a batch, with outputs (runs, batch, c), counts in its run's mean loss, (runs, batch, 1)."""
+    """What every example of a batch, with outputs (runs, batch, c), counts in its run's loss, (runs, batch, 1)."""
     if shares is None:
         return outputs.new_full((*outputs.shape[:2], 1), 1 / outputs.shape[1])
-    return (shares / shares.sum(1, keepdim=True).clamp(min=1))[..., None]
+    return shares[..., None]
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, gradient: Tensor) -> Tensor:
-    """Mean losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1); their gradient goes to `gradient`."""
+    """Weighted losses (runs,) of logits (runs, batch, c) and labels (runs, batch, 1), their gradient to `gradient`."""
     torch.log_softmax(logits, -1, out=gradient)
     losses = -(gradient.gather(-1, labels) * weights).sum((1, 2))
     gradient.exp_().mul_(weights).scatter_add_(-1, labels, -weights)
@@ -142,7 +155,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, gradient: Te
 
 
 def _squared_error(outputs: Tensor, labels: Tensor, weights: Tensor, gradient: Tensor) -> Tensor:
-    """Mean losses (runs,) of outputs and labels (runs, batch, 1); their gradient goes to `gradient`."""
+    """Weighted losses (runs,) of outputs and labels (runs, batch, 1); their gradient goes to `gradient`."""
     torch.sub(only(outputs), labels.squeeze(-1), out=gradient.squeeze(-1))
     losses = (gradient.square() * weights).sum((1, 2))
     gradient.mul_(weights).mul_(2)

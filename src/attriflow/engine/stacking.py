@@ -13,10 +13,10 @@ from torch import Tensor, nn
 _ALIGNMENT = 64  # elements
 
 
-def aligned(runs: int, *shape: int, device: torch.device) -> Tensor:
-    """An uninitialised (runs, *shape) whose rows begin at aligned addresses."""
+def aligned(runs: int, *shape: int, like: Tensor) -> Tensor:
+    """An uninitialised (runs, *shape) whose rows begin at aligned addresses, of the device and dtype of a tensor."""
     size = math.prod(shape)
-    return torch.empty(runs, _padded(size), device=device)[:, :size].unflatten(1, shape)
+    return like.new_empty(runs, _padded(size))[:, :size].unflatten(1, shape)
 
 
 def _padded(size: int) -> int:
@@ -31,8 +31,9 @@ class Flat:
         for name, parameter in modules[0].named_parameters():
             places[name] = (end, parameter.shape)
             end += _padded(parameter.numel())
-        self.values = torch.zeros(len(modules), end, device=device)
-        self.buffer = torch.zeros(len(modules), end, device=device)
+        dtype = next(modules[0].parameters()).dtype
+        self.values = torch.zeros(len(modules), end, device=device, dtype=dtype)
+        self.buffer = torch.zeros(len(modules), end, device=device, dtype=dtype)
         self.parameters = _views(self.values, places)
         self.gradients = _views(self.buffer, places)
         for name, stacked in self.parameters.items():

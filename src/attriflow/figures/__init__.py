@@ -4,9 +4,11 @@ A kind is a file with
     draw(summary) or draw(examples) or draw(summary, examples), ... -> Figure
 whose arguments name the tables that it reads: `summary`, the study's tidy table (pandas), `sensitivity`, `transfer` and
 `interactions` (`attriflow.sensitivity`), `selection` and `curves` (`attriflow.choices`), `mislabel`
-(`attriflow.mislabel`), `mechanism`, `stability` and `removal` (the modules of these names), `examples`, one mapping of
-arrays a setting (`attriflow.extremes`). A constant SWEPT names hyperparameters of which one method must have several
-values each. Figures of a table without rows, or without what is SWEPT, are left out of the plan.
+(`attriflow.mislabel`), `mechanism`, `stability` and `removal` (the modules of these names), `further`, `further_seeds`,
+`further_profile`, `further_truths` (`attriflow.gold`) and `further_convergence` (`attriflow.convergence`),
+`further_dampings`, which is `further` where a method has several dampings, `examples`, one mapping of arrays a setting
+(`attriflow.extremes`). A constant SWEPT names hyperparameters of which one method must have several values each.
+Figures of a table without rows, or without what is SWEPT, are left out of the plan.
 """
 
 from pathlib import Path

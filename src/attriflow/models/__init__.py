@@ -78,6 +78,11 @@ class Trained:
     device: torch.device = CPU
     dtype: torch.dtype = torch.float64
 
+    @property
+    def final(self) -> dict[str, torch.Tensor]:
+        """The state dict of the final model."""
+        return self.checkpoints[max(self.checkpoints)]
+
     def model(self, epoch: int | str = "last", parameters: str = "all") -> nn.Module:
         """The model after an epoch, in evaluation mode, on its device and in its dtype.
 

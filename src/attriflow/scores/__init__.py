@@ -10,6 +10,8 @@ and, where the method allows it, of the cheap hyperparameters that matter for it
                                                                       see attriflow.selection
     self_influence(members, *, ...) -> iterator of (n,)               what score gives a training example on itself:
                                                                       mislabelled ones stand out
+and, where it looks at more than the final model (checkpoints, recipe, subset), the line
+    ACCESS = "training"                                               settings of access: final_model refuse it
 `member` is a models.Trained, `split` a data.Split; `members` yields what prepare made, one member after the other, and
 `score` yields the scores of the ensemble so far after each: every ensemble size comes from one pass. A hyperparameter
 that both functions take is prepared at its largest value and scored at each (a prefix).

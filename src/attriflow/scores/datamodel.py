@@ -23,6 +23,8 @@ from attriflow.models import Trained
 from attriflow.outputs import loss
 from attriflow.scores import Later
 
+ACCESS = "training"  # it looks at more than the final model
+
 _PATH = 20  # penalties from the first that leaves a coefficient to the one asked for
 
 

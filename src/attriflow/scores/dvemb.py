@@ -32,6 +32,8 @@ from attriflow.models import Trained
 from attriflow.scores import running_mean
 from attriflow.trajectory import backwards
 
+ACCESS = "training"  # it looks at more than the final model
+
 _BLOCK_BYTES = 256 * 2**20  # of the gradients of a batch that are made at once
 
 

@@ -13,6 +13,8 @@ from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.scores import running_mean
 
+ACCESS = "training"  # it looks at more than the final model
+
 
 def prepare(
     member: Trained, split: Split, *, parameters: Parameters = "all", target: Target = "loss"
