@@ -175,9 +175,13 @@ def test_more_seeds_leave_finished_blocks_as_they_are():
     assert all(many.jobs[job.stem].digest == job.digest for job in blocks)
 
 
-def test_truths_and_ensembles_run_where_they_are_allowed():
+@pytest.mark.parametrize("said", ["only", "skip"])
+def test_truths_and_ensembles_run_where_they_are_allowed(said):
+    def of(setting, other):
+        return {"only": {"settings": [setting]}} if said == "only" else {"skip": [other]}
+
     settings = {"digits_other": yaml.safe_load(TINY)["settings"]["digits_mlp"]}
-    only = {"only": {"settings": ["digits_mlp"]}}
+    here, there = of("digits_mlp", "digits_other"), of("digits_other", "digits_mlp")
     plan = planned(
         settings=settings,
         run={
@@ -185,8 +189,8 @@ def test_truths_and_ensembles_run_where_they_are_allowed():
             "ensembles": ["final_0", "independent"],
             "figures": ["lds_by_method"],
         },
-        ensembles={"independent": {"only": {"settings": ["digits_other"]}}, "final_0": only},
-        ground_truth={"further": only, "subsets": {"only": {"settings": ["digits_other"]}}},
+        ensembles={"independent": there, "final_0": here},
+        ground_truth={"further": here, "subsets": there},
     )  # fmt: skip
     by_rule = {rule: [job.stem for job in plan.jobs.values() if job.rule == rule] for rule in ("gather", "evaluate")}
     assert by_rule["gather"] == ["ground_truth/digits_mlp/further/full-0"]

@@ -25,7 +25,7 @@ CATALOGUES = {
 
 
 # keys of an ensemble that are not hyperparameters of its kind
-ENSEMBLES_OWN = ("kind", "sizes", "block", "only")
+ENSEMBLES_OWN = ("kind", "sizes", "block", "only", "skip")
 OPTIONAL = {"training"}  # functions that a kind need not have
 
 
@@ -87,13 +87,16 @@ def check(config: dict, schema: dict) -> dict:
 
 
 def _arranged(removal: dict, config: dict) -> dict:
-    """Dampings in one order, however they were merged: values, the rule, the oracle; the ensemble, if there is one."""
+    """Dampings in one order, however they were merged: values, the rule, the oracle; the ensemble, if one is scored."""
 
     def place(item: tuple[str, float | str]):
         name, damping = item
         return (isinstance(damping, str), damping == "best", damping, name)
 
-    ensembles = config["run"].get("ensembles", list(config["ensembles"]))
+    methods = [config["methods"][name] for name in removal["methods"] if name in config["methods"]]
+    settings = {setting for method in methods for setting in chosen_settings(config, method)}
+    names = [name for name in config["run"].get("ensembles", config["ensembles"]) if name in config["ensembles"]]
+    ensembles = [name for name in names if settings & {*chosen_settings(config, config["ensembles"][name])}]
     only = ensembles[0] if len(ensembles) == 1 else None
     dampings = dict(sorted(removal["dampings"].items(), key=place))
     return removal | {"dampings": dampings, "ensemble": removal["ensemble"] or only}
@@ -183,6 +186,7 @@ def _choice_errors(config: dict, registry: Registry):
         for name, entry in config[catalogue].items():
             where = path(catalogue, name, "only", "settings")
             yield from _unknown(where, entry["only"].get("settings", []), config["settings"])
+            yield from _unknown(path(catalogue, name, "skip"), entry["skip"], config["settings"])
     for name, method in config["methods"].items():
         for room in ("settings", "ensembles"):
             yield from _unknown(path("methods", name, "only", room), method["only"].get(room, []), config[room])
@@ -197,8 +201,8 @@ def _unknown(where: str, names, known):
 
 def _entry_errors(config: dict, registry: Registry):
     """Kinds and hyperparameters of every entry of the catalogue, chosen or not."""
-    own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block", "only"}}
-    own |= {"ensembles": {"sizes", "block", "only"}, "methods": {"only", "skip"}}
+    own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block", "only", "skip"}}
+    own |= {"ensembles": {"sizes", "block", "only", "skip"}, "methods": {"only", "skip"}}
     for catalogue, (room, functions) in CATALOGUES.items():
         for name, entry in config[catalogue].items():
             given = {key: value for key, value in entry.items() if key != "kind" and key not in own[catalogue]}
@@ -321,7 +325,7 @@ def _noise_errors(where: str, dataset: dict, constants: dict):
 def _index_errors(config: dict):
     """Listed training examples that no data set of the run holds."""
     for name, truth in _chosen(config, "ground_truth"):
-        settings = _allowed(config, truth, "settings")
+        settings = chosen_settings(config, truth)
         smallest = min((_examples(config, setting) for setting in settings), default=math.inf)
         examples = truth.get("examples")
         beyond = [index for index in examples if index >= smallest] if isinstance(examples, list) else []
@@ -338,7 +342,7 @@ def _further_errors(config: dict, registry: Registry):
         if "training" not in registry.functions("ground_truth", truth["kind"]):
             continue
         kind = registry.load("ground_truth", truth["kind"])
-        for setting in _allowed(config, truth, "settings"):
+        for setting in chosen_settings(config, truth):
             n = _examples(config, setting)
             try:
                 kind.runs(n, name, config["seed"], **own_values(registry, truth, "runs"))
@@ -363,7 +367,7 @@ def _access_errors(config: dict, registry: Registry):
                     )
     for name, ensemble in _chosen(config, "ensembles"):
         members = len(ensemble_members(registry, ensemble))
-        for setting in _allowed(config, ensemble, "settings"):
+        for setting in chosen_settings(config, ensemble):
             if setting in final and members > max(1, len(checkpoints(config["settings"][setting]))):
                 yield (
                     f"{path('ensembles', name)}: it has {members} members, and settings.{setting} gives access to one "
@@ -517,7 +521,7 @@ def _chosen(config: dict, catalogue: str) -> list[tuple[str, dict]]:
 
 
 def chosen_settings(config: dict, method: dict) -> list[str]:
-    """The settings of the run that a method runs on."""
+    """The settings of the run that a method, a ground truth or an ensemble runs on."""
     return [name for name in _allowed(config, method, "settings") if name not in method["skip"]]
 
 
@@ -528,7 +532,7 @@ def chosen_ensembles(config: dict, method: dict) -> list[str]:
 
 def chosen_of(config: dict, catalogue: str, setting: str) -> list[str]:
     """The ground truths or ensembles of the run that a setting has."""
-    return [name for name, entry in _chosen(config, catalogue) if setting in _allowed(config, entry, "settings")]
+    return [name for name, entry in _chosen(config, catalogue) if setting in chosen_settings(config, entry)]
 
 
 def _allowed(config: dict, method: dict, catalogue: str) -> list[str]:
