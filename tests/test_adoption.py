@@ -364,8 +364,8 @@ def test_without_ground_truth_there_are_scores_and_chosen_dampings_and_nothing_t
     assert [member["run"] for member in ensemble["members"]] == [None, None]
     (chosen,) = (own.folder / "results/scores/digits_own/own/influence").glob("*/selection.json")
     assert "damping" in chosen.read_text()
-    tables = (own.folder / "results/evaluation").glob("*.csv")
-    assert [path.name for path in tables] == ["stability.csv"]  # it compares choices with choices
+    tables = (own.folder / "results/evaluation").rglob("*.csv")
+    assert {path.name for path in tables} == {"stability.csv"}  # it compares choices with choices
 
 
 def test_a_changed_file_reruns_what_depends_on_it(own, tmp_path):
