@@ -13,9 +13,9 @@ include: "workflow/rules/figures.smk"
 
 
 rule all:
-    """The scores, the summary and the figures of the study, and all that they need."""
+    """The summary and the figures of the study, the scores that are not measured, and all that they need."""
     default_target: True
     input:
-        rules.scores.input,
+        ends("scores"),
         rules.evaluation.input,
         rules.figures.input,

@@ -152,7 +152,7 @@ def test_the_mechanism_is_measured_for_every_member_of_a_method_with_powers(sele
 def test_the_first_member_by_itself_selects_what_the_rule_selects(selecting):
     found = table(selecting, "mechanism")
     (path,) = (selecting.folder / "results/scores/digits_mlp/independent/influence").glob("*/selection.json")
-    value = json.loads(path.read_text())["chosen"]["ensemble_size=1"]["select"]["damping"]
+    value = json.loads(path.read_text())["chosen"]["ensemble_size=1,relative=False"]["select"]["damping"]
     np.testing.assert_allclose(found[found.member == found.member.iloc[0]].selected.unique(), [value], rtol=1e-5)
 
 
@@ -164,7 +164,7 @@ def test_every_choice_is_made_from_fewer_test_examples_too(selecting):
         (path,) = (selecting.folder / f"results/scores/digits_mlp/independent/{method}").glob("*/selection.json")
         chosen = json.loads(path.read_text())["chosen"]
         for point, some in each.groupby("point"):
-            name = f"ensemble_size={size}" + (f",proj_dim={point[-1]}" if method == "trak" else "")
+            name = f"ensemble_size={size}," + (f"proj_dim={point[-1]}" if method == "trak" else "relative=False")
             value = chosen[name]["select"]["damping"]
             np.testing.assert_allclose(some.of_all, np.nan if value is None else value, rtol=1e-5)
 

@@ -192,8 +192,10 @@ def test_conjugate_gradients_converge_to_the_exact_influence(members, split, pre
     exact = scores("influence", members[:1], split, curvature=kind, damping=damping)[0]
     errors = [np.abs(solved(prepared[kind], damping, steps) - exact).max() for steps in (1, 8, 110)]
     assert errors[2] < (1e-2 if damping == 0 else 2e-4) * np.abs(exact).max()
+    rounding = 1e-6 * np.abs(exact).max()  # of arrays in float32
     if kind != "hessian" and damping:
-        assert errors[0] > errors[1] > errors[2]
+        assert errors[1] < max(errors[0], rounding)
+        assert errors[2] < max(errors[1], rounding)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])

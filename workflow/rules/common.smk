@@ -67,3 +67,19 @@ def memory(stem):
 def made_by(room):
     """Every output of a room."""
     return [job.path(name) for job in plan.room(room) for name in job.outputs]
+
+
+def ends(room):
+    """Every output of a room's jobs from which nothing else is made."""
+    used = {
+        source.job.stem
+        for job in plan.jobs.values()
+        for each in job.inputs.values()
+        for source in each
+    }
+    return [
+        job.path(name)
+        for job in plan.room(room)
+        if job.stem not in used
+        for name in job.outputs
+    ]
