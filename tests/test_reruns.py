@@ -242,7 +242,7 @@ def test_a_study_has_its_own_summary_shares_the_rest_and_can_be_published(projec
     project.run("git", "init", "-q")
     project.run(*git, "commit", "-q", "--allow-empty", "-m", "none")
     done = project.run("python", "workflow/commands/publish.py", "small")
-    assert "published ['dimension.png', 'examples.png', 'heatmaps.png', 'lds_by_hyperparameter.png', 'lds_by_method.png'" in done.stdout
+    assert "published ['dimension.png', 'examples.png', 'heatmaps.png', 'lds_by_hyperparameter.png'," in done.stdout
     assert "'sensitivity.csv', 'sensitivity.interactions.csv', 'sensitivity.transfer.csv'" in done.stdout
 
 
