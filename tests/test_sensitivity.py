@@ -287,6 +287,10 @@ def test_figures_of_empty_tables_are_left_out():
         ),
         ({"figures": ["dimension"], "ground_truth": ["leave_one_out"]}, "it takes a ground truth of the kind"),
         (
+            {"figures": ["lds_by_hyperparameter"], "methods": ["grad_dot"]},
+            "it takes a method with several values of a hyperparameter",
+        ),
+        (
             {"figures": ["sensitivity_ranking"], "ground_truth": ["leave_one_out"]},
             "it takes a ground truth of the kind",
         ),

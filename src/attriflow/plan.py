@@ -660,7 +660,7 @@ class Plan:
             return empty | dict.fromkeys(names, _SUBSETS)
         every = [names for settings in swept.values() for names in settings.values()]
         if not any(every):
-            empty["sensitivity"] = "a method with several values of a hyperparameter"
+            empty["sensitivity"] = _SEVERAL
         if not any(len(settings) > 1 and set.union(*settings.values()) - {SIZE} for settings in swept.values()):
             empty["transfer"] = "two settings in which a method has several values of a hyperparameter"
         if not any(set(pair) <= names for pair in PAIRS for names in every):
@@ -681,15 +681,19 @@ class Plan:
 
     def _unswept(self, figure: str) -> list[str]:
         """Why there is nothing along the hyperparameters that a figure shows together, its SWEPT."""
-        names, swept = set(self.registry.constants("figures", figure).get("SWEPT", ())), self._swept()
-        if names and swept is None:
-            return [_SUBSETS]
-        if any(names <= found for settings in (swept or {}).values() for found in settings.values()) or not names:
+        names, swept = self.registry.constants("figures", figure).get("SWEPT"), self._swept()
+        if names is None:
             return []
-        return [f"a method with several values of each of {sorted(names)}"]
+        if swept is None:
+            return [_SUBSETS]
+        several = [found - {SIZE} for settings in swept.values() for found in settings.values()]
+        if any(found and set(names) <= found for found in several):
+            return []
+        return [f"a method with several values of each of {sorted(names)}" if names else _SEVERAL]
 
 
 _SUBSETS = "a ground truth of the kind 'subsets'"  # what the LDS is measured by
+_SEVERAL = "a method with several values of a hyperparameter"
 
 
 def _described(truths: list[Job]) -> list[dict]:

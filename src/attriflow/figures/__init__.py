@@ -7,7 +7,8 @@ whose arguments name the tables that it reads: `summary`, the study's tidy table
 (`attriflow.mislabel`), `mechanism`, `stability` and `removal` (the modules of these names), `further`, `further_seeds`,
 `further_profile`, `further_truths` (`attriflow.gold`) and `further_convergence` (`attriflow.convergence`),
 `further_dampings`, which is `further` where a method has several dampings, `examples`, one mapping of arrays a setting
-(`attriflow.extremes`). A constant SWEPT names hyperparameters of which one method must have several values each.
+(`attriflow.extremes`). A constant SWEPT names hyperparameters of which one method must have several values each; an
+empty one asks for several of any.
 Figures of a table without rows, or without what is SWEPT, are left out of the plan.
 """
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from attriflow.figures import _style
 from attriflow.summary import best, gridded, hyperparameters, lds_of_loss, ordered, written
 
+SWEPT = ()  # of whatever hyperparameter
 COLUMNS = 6  # panels side by side, about
 FEW = 4  # up to so many values stand side by side under their names; more lie on an axis
 
