@@ -15,10 +15,14 @@ NOISE = "variance_of_a_seed"
 def draw(further: pd.DataFrame, further_truths: pd.DataFrame) -> Figure:
     """A row a setting: cosine between ground truths, variance of a seed, cosine of methods to retraining.
 
-    The last after Wei et al. 2025, figure 11.
+    The last after Wei et al. 2025, figure 11, where some setting retrains.
     """
     settings = sorted(further_truths.setting.unique())
-    figure, panels = plt.subplots(len(settings), 3, figsize=(11, 2.4 * len(settings) + 0.9), squeeze=False)
+    retrained = further[further.estimator == "retraining"]
+    columns = 2 if retrained.empty else 3
+    figure, panels = plt.subplots(
+        len(settings), columns, figsize=(3.7 * columns, 2.4 * len(settings) + 0.9), squeeze=False
+    )
     for row, setting in zip(panels, settings, strict=True):
         table = further_truths[further_truths.setting == setting]
         pairs = table[table.metric == "cosine"]
@@ -32,15 +36,20 @@ def draw(further: pd.DataFrame, further_truths: pd.DataFrame) -> Figure:
         for axes in row[:2]:
             axes.set_xscale("log")
             axes.set_xlabel("further training (epochs)")
-        _bars(row[2], further[(further.setting == setting) & (further.estimator == "retraining")])
+        if columns == 3:
+            _bars(row[2], retrained[retrained.setting == setting])
         _further.name(row[0], setting)
-    _style.caption(
-        figure,
+    words = (
         "Ground truths of the same final models; means over test examples and final models. Solid: scores centred on "
         "their mean over left-out examples; dashed: less the run on all examples. Variance over seeds of a score of "
-        "one seed, over the mean square of their mean. Right: cosine of centred scores of retraining from scratch "
-        "without the same examples to every method, at the hyperparameters that are best at it; points: final models.",
+        "one seed, over the mean square of their mean."
     )
+    if columns == 3:
+        words += (
+            " Right: cosine of centred scores of retraining from scratch without the same examples to every method, at "
+            "the hyperparameters that are best at it; points: final models."
+        )
+    _style.caption(figure, words)
     return figure
 
 
