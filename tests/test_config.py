@@ -93,6 +93,16 @@ def test_a_wrong_config_is_refused_with_the_keys_path(change, message):
     assert all("\n" not in line for line in found)
 
 
+def test_a_setting_of_which_nothing_would_be_made_is_refused():
+    config = yaml.safe_load(TINY)
+    config["ensembles"]["independent"]["skip"] = ["digits_mlp"]
+    check(config, SCHEMA)  # what is retrained needs no ensemble
+    for truth in config["ground_truth"].values():
+        truth["skip"] = ["digits_mlp"]
+    with pytest.raises(ConfigError, match=r"settings.digits_mlp: nothing is made of it: .*ensembles \['independent'\]"):
+        check(config, SCHEMA)
+
+
 def test_all_errors_are_reported_at_once():
     config = yaml.safe_load(TINY)
     config["methods"]["influence"]["damping"] = [-1.0]

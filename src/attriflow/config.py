@@ -272,6 +272,7 @@ def _agreement_errors(config: dict, registry: Registry):
         largest, count = max(ensemble["sizes"]), ensemble.get("count")
         if count is not None and largest > count:
             yield f"{path('ensembles', name)}.sizes: {largest} is more than its {count} members"
+    yield from _empty_errors(config, registry)
     yield from _index_errors(config)
     yield from _further_errors(config, registry)
     yield from _access_errors(config, registry)
@@ -320,6 +321,23 @@ def _noise_errors(where: str, dataset: dict, constants: dict):
     elif noise and round(noise["fraction"] * n) in (0, n):
         flips = f"{noise['fraction']} of {n} training labels is {round(noise['fraction'] * n)}"
         yield f"{where}.label_noise.fraction: {flips}; at least one must be flipped, and one not"
+
+
+def _empty_errors(config: dict, registry: Registry):
+    """Settings of the run of which nothing would be made."""
+    retrained = {
+        name
+        for name, truth in _chosen(config, "ground_truth")
+        if "training" not in registry.functions("ground_truth", truth["kind"])
+    }
+    ensembles = [name for name, _ in _chosen(config, "ensembles")]
+    for setting, _ in _chosen(config, "settings"):
+        measured = retrained.intersection(chosen_of(config, "ground_truth", setting))
+        if not measured and not chosen_of(config, "ensembles", setting):
+            yield (
+                f"{path('settings', setting)}: nothing is made of it: 'only' and 'skip' leave it none of the run's "
+                f"ensembles {ensembles} and nothing to retrain for; give it one, or leave it out of run.settings"
+            )
 
 
 def _index_errors(config: dict):
