@@ -1,4 +1,8 @@
-"""Copy a study's tables and figures to docs/results/<study>/, with what they were made by."""
+"""Copy a study's tables and figures to docs/results/<study>/, with what they were made by.
+
+What a study says of further training is long: it goes to docs/results/final_model/<setting>.csv, the centred scores
+alone, without the columns that a reader does not need. Profiles are left to their figure.
+"""
 
 import datetime
 import os
@@ -23,6 +27,8 @@ TABLES = {
     "sensitivity": ["sensitivity", "transfer", "interactions"],
     "removal": ["summary"],
 }
+LONG = ("further", "further.profile")
+FINAL_MODEL = Path("docs/results/final_model")
 
 
 def main(study: str):
@@ -37,6 +43,10 @@ def main(study: str):
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for job in plan.room("evaluation"):
+        if job.rule == "summarise" and (stem := Path(job.path("summary")).stem) in LONG:
+            if stem == "further":
+                final_models(Path(job.path("summary")))
+            continue
         for name in TABLES.get(job.rule, ()):
             inside = Path(job.path(name)).relative_to("results/evaluation")
             shutil.copy(job.path(name), target / ".".join(part for part in inside.parts if part != study))
@@ -44,6 +54,19 @@ def main(study: str):
         shutil.copy(figure.path("png"), target)
     (target / "made_by.txt").write_text(made_by(study, plan))
     print(f"published {sorted(path.name for path in target.iterdir())} in {target}")
+
+
+def final_models(table: Path):
+    """A table for each setting: method, its hyperparameters, ground truth, final model, amount, agreement."""
+    import pandas as pd
+
+    from attriflow.figures._further import pointed
+
+    rows = pointed(pd.read_csv(table)).query("adjustment == 'centred'").rename(columns={"point": "hyperparameters"})
+    columns = ["method", "hyperparameters", "truth", "model_seed", "epochs", "metric", "mean", "sem"]
+    FINAL_MODEL.mkdir(parents=True, exist_ok=True)
+    for setting, part in rows.groupby("setting", sort=True):
+        part[columns].to_csv(FINAL_MODEL / f"{setting}.csv", index=False, float_format="%.4g")
 
 
 def made_by(study: str, plan) -> str:

@@ -5,7 +5,7 @@ import sys
 
 sys.path.insert(0, f"{workflow.basedir}/src")
 
-from attriflow import resources, specs, study
+from attriflow import resources, specs, study, warm
 from attriflow.config import ConfigError
 
 try:
@@ -22,7 +22,13 @@ os.environ.update(PATH=os.pathsep.join([python, os.getenv("PATH", "")]))
 shell.prefix(
     f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src ATTRIFLOW_DEVICE={plan.config['device']}; "
     f"SCRIPTS={shlex.quote(workflow.basedir)}/workflow/scripts; "
+    f'python() {{{{ command python {shlex.quote(warm.__file__)} "$@"; }}}}; '  # with the libraries imported, where it can
 )
+
+
+onstart:
+    if workflow.local_exec and sys.platform == "linux":
+        os.environ[warm.WARM] = warm.start()
 
 
 wildcard_constraints:
