@@ -11,7 +11,7 @@ from torch import nn
 
 from attriflow import engine, lora
 from attriflow.gradients import factored_layers, per_example
-from attriflow.models import built, mlp, transformer
+from attriflow.models import built, fill_adapters, mlp, transformer, with_adapters
 from attriflow.runs import Run
 
 OPTIONS = {"layers": "*", "rank": 2, "alpha": 4.0, "init": "zero"}
@@ -27,7 +27,7 @@ def sequences(count: int = 30) -> tuple[np.ndarray, np.ndarray]:
 
 def adapted(build, **changes):
     """A base model as its stream draws it, with adapters."""
-    return lora.adapted(build, engine.initial_weights(build, 0, Run("a")).state_dict(), "a", **OPTIONS | changes)
+    return with_adapters(build, engine.initial_weights(build, 0, Run("a")).state_dict(), "a", OPTIONS | changes)
 
 
 PROBLEMS = {"perceptron": PERCEPTRON, "transformer": TRANSFORMER}
@@ -119,7 +119,7 @@ def test_training_moves_every_adapter_its_own_way_and_nothing_else(problem):
     new = engine.initial_weights(adapted(build), 0, RUNS[0]).state_dict()
     (trained,) = engine.train(adapted(build), x, y, RUNS, RECIPE, 0)
     first, second = (trained.state(place, RECIPE["epochs"]) for place in (0, 1))
-    own = lora.adapters(adapted(build)())
+    own = lora.weights(adapted(build)())
     assert len(own) == 2 * sum(type(layer) is nn.Linear for layer in built(build).modules())
     for name in new:
         assert torch.equal(first[name], new[name]) == (name not in own)
@@ -130,15 +130,15 @@ def test_an_adapted_module_is_filled_by_the_weights_of_its_adapters_alone(proble
     build, x, y = problem
     (trained,) = engine.train(adapted(build), x, y, RUNS, RECIPE, 0)
     state, module = trained.state(1, RECIPE["epochs"]), adapted(build)()
-    kept = {name: state[name] for name in lora.adapters(module)}
-    lora.load(module, kept, "a-1")
+    kept = {name: state[name] for name in lora.weights(module)}
+    fill_adapters(module, kept, "a-1")
     for name, value in module.state_dict().items():
         assert torch.equal(value, state[name])
     missing = sorted(kept)[0]
     with pytest.raises(ValueError, match=f"checkpoint a-1 is of another architecture: {missing}: missing"):
-        lora.load(module, {name: value for name, value in kept.items() if name != missing}, "a-1")
+        fill_adapters(module, {name: value for name, value in kept.items() if name != missing}, "a-1")
     with pytest.raises(ValueError, match=r"other.weight: \(2,\), expected nothing"):
-        lora.load(module, kept | {"other.weight": torch.zeros(2)}, "a-1")
+        fill_adapters(module, kept | {"other.weight": torch.zeros(2)}, "a-1")
 
 
 def test_gradients_with_respect_to_adapters_are_factored_and_those_of_one_backward_pass_an_example(problem):
@@ -149,7 +149,7 @@ def test_gradients_with_respect_to_adapters_are_factored_and_those_of_one_backwa
     module = module.double().eval()
     given = torch.from_numpy(x[:2])
     given = given.double() if given.is_floating_point() else given
-    assert {f"{name}.weight" for name in factored_layers(module, given)} == set(lora.adapters(module))
+    assert {f"{name}.weight" for name in factored_layers(module, given)} == set(lora.weights(module))
     for output in ("loss", "margin"):
         gradients, expected = per_example(module, x, y, output), reference.gradients(module, x, y, output)
         assert gradients.size == expected.shape[1]

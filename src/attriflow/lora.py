@@ -4,13 +4,9 @@ Hu et al. 2021, arXiv:2106.09685, section 4.1. A (rank, in) and B (out, rank) ar
 `up`, so per-example gradients of an adapter are factored like those of any other linear layer.
 """
 
-from collections.abc import Callable
 from fnmatch import fnmatchcase
-from functools import partial
 
 from torch import Tensor, nn
-
-from attriflow.models import built, fill
 
 
 class Adapted(nn.Module):
@@ -51,33 +47,6 @@ def insert(module: nn.Module, *, layers: str, rank: int, alpha: float, init: str
         module.set_submodule(name, Adapted(layer, rank, alpha, init))
 
 
-def adapted(
-    build: Callable[[], nn.Module], weights: dict[str, Tensor], name: str, **options: str | int | float
-) -> Callable[[], nn.Module]:
-    """A function that builds a trained model with new adapters: the base model's build function and its state dict.
-
-    name: of the base model, for errors. options: those of `insert`.
-    """
-    return partial(_with_adapters, build, weights, name, options)
-
-
-def _with_adapters(build, weights, name, options) -> nn.Module:
-    module = built(build)
-    fill(module, weights, name)
-    insert(module, **options)
-    return module
-
-
-def adapters(module: nn.Module) -> list[str]:
-    """The names of an adapted module's adapter weights."""
+def weights(module: nn.Module) -> list[str]:
+    """The names of a module's adapter weights, which are all that require gradients."""
     return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-
-
-def load(module: nn.Module, weights: dict[str, Tensor], name: str):
-    """Fill the adapters of a module that has them.
-
-    Raises ValueError naming every weight that is missing, unexpected or of another shape.
-    """
-    own = adapters(module)
-    frozen = {key: value for key, value in module.state_dict().items() if key not in own}
-    fill(module, frozen | weights, name)

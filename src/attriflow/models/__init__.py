@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from attriflow import lora
 from attriflow.device import CPU
 from attriflow.io import load_weights
 from attriflow.registry import Registry
@@ -41,6 +42,24 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
     """A module whose weights will be replaced; the state of torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         return build()
+
+
+def with_adapters(
+    build: Callable[[], nn.Module], weights: dict[str, torch.Tensor], name: str, options: dict
+) -> Callable[[], nn.Module]:
+    """A function that builds a trained model with new adapters, which are all that require gradients.
+
+    weights: the state dict of the model, whose name is for errors. options: those of `lora.insert`, which draws from
+    torch's default generator as `build` does; what `build` draws changes no adapter.
+    """
+
+    def make() -> nn.Module:
+        module = built(build)
+        fill(module, weights, name)
+        lora.insert(module, **options)
+        return module
+
+    return make
 
 
 def load_trained(
@@ -122,6 +141,13 @@ def fill(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
     if wrong := differences(module, weights):
         raise ValueError(f"checkpoint {name} is of another architecture: {'; '.join(wrong)}")
     module.load_state_dict(weights)
+
+
+def fill_adapters(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
+    """Fill the adapters of a module that has them. Raises ValueError as `fill` does."""
+    own = lora.weights(module)
+    frozen = {key: value for key, value in module.state_dict().items() if key not in own}
+    fill(module, frozen | weights, name)
 
 
 def differences(module: nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
