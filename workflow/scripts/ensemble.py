@@ -1,4 +1,4 @@
-"""Describe one ensemble: its members, and what they cost."""
+"""Describe one ensemble: its members, and what their models, and the adapters of each together, cost."""
 
 from pathlib import Path
 
@@ -24,6 +24,14 @@ def main(job: Job):
         }
         for name, model, metrics, cost in models
     ]
+    if "adapters" in job.spec["inputs"]:
+        for model, path, cost in zip(described, job.inputs("adapters"), job.costs("adapters"), strict=True):
+            model |= {
+                "adapters": str(path),
+                "adapter_bytes": path.stat().st_size,
+                "adapter_seconds": cost["seconds"],
+                "adapter_cpu_seconds": cost["cpu_seconds"],
+            }
     content = {"ensemble": job.settings["ensemble"], "members": members, "models": described}
     save_json(job.outputs["ensemble"], content)
 
