@@ -87,6 +87,8 @@ def _gaussian(random: np.random.Generator, shape: tuple[int, ...], rate: float) 
 class _Fixed(nn.Module):
     """One factor for every unit of a site: a feature, the same at all positions of a sequence, or a channel."""
 
+    # ASSUME: a fixed mask has one factor for a feature of a sequence, the same at all positions, and one for a channel
+    # of an image; a fresh one has one for every number, as in training.
     def __init__(self, random: Random, draw: Callable[..., np.ndarray], path: str, rate: float):
         super().__init__()
         self._draw = lambda shape: draw(random("mask", path), shape, rate)
