@@ -433,7 +433,7 @@ def _mask_errors(where: str, changes: list[dict], setting: str, model: dict, reg
 
 
 def _changed_epoch_errors(where: str, changes: list[dict], setting: str, config: dict, registry: Registry):
-    """Members that end at an epoch which a setting does not keep, before one that a method asks for, or know the last."""
+    """Members that end at an epoch which a setting does not keep, or know none that a method asks for."""
     kept = config["settings"][setting]["checkpoints"]
     epochs = {change["epoch"] for change in changes if "epoch" in change} - {"last"}
     for epoch in sorted(epochs - {*kept}):
