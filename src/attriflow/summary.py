@@ -8,12 +8,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-OF_SIZE = [
-    "ensemble",
-    "ensemble_size",
-    "models",
-    "per_model",
-]  # an ensemble, by so many models, with so many members each
+OF_SIZE = ["ensemble", "ensemble_size", "models", "per_model"]  # an ensemble at one of its sizes
 _NAMES = ["setting", *OF_SIZE, "method"]
 _CHOSEN = ["damping_rule"]  # how the damping of the row was chosen, empty for one of the grid
 _MEASURED = [

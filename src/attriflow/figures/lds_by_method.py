@@ -24,7 +24,8 @@ def draw(summary: pd.DataFrame) -> Figure:
     _style.caption(
         figure,
         f"Linear datamodelling score of the test loss, {_style.counts(table)}. Each bar at the hyperparameters that "
-        f"are best on these very subsets; e: members of the ensemble, models × members of each where these are several. Dashed: the most that retraining noise allows.",
+        f"are best on these very subsets; e: members of the ensemble, "
+        f"models × members of each where these are several. Dashed: the most that retraining noise allows.",
     )
     return figure
 
