@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import itself, toy_regression, trained_members
+import yaml
+from conftest import ROOT, TINY, itself, toy_regression, trained_members
 from test_scores import REGISTRY, options
 from torch import nn
 
-from attriflow import changes, prepared
+from attriflow import changes, prepared, study
+from attriflow.config import ConfigError
 from attriflow.ensembles import (
     Member,
     by_model,
@@ -453,3 +455,40 @@ def test_members_that_share_nothing_share_nothing(pair, split, tmp_path):
     assert not np.array_equal(first["train"], second["train"])
     renamed = replace(pair[0], name="full-9")
     assert not np.array_equal(trak.prepare(renamed, split, proj_dim=6)["train"], first["train"])
+
+
+def test_a_plan_trains_each_model_once_and_prepares_the_members_that_sizes_take():
+    config = yaml.safe_load(TINY)
+    config["ensembles"]["masked"] = {"kind": "dropout", "count": 2, "masks": 3, "sizes": [1, "2x2"]}
+    config["methods"]["influence"]["only"] = {"members": 1}
+    jobs = study.plan(ROOT, config).jobs
+    assert [job.stem for job in jobs.values() if job.rule == "train"] == [f"models/digits_mlp/full-{i}" for i in (0, 1)]
+    made = [job for job in jobs.values() if job.rule == "prepare" and job.settings["ensemble"] == "masked"]
+    counts = {(job.settings["method"], job.settings["first"]): job.settings["members"] for job in made}
+    assert {at: [len(each["changes"]) for each in found] for at, found in counts.items()} == {
+        ("grad_dot", 0): [3], ("grad_dot", 1): [2], ("influence", 0): [1], ("trak", 0): [3], ("trak", 1): [2],
+    }  # fmt: skip
+    sizes = {
+        job.settings["method"]: job.settings["sizes"]
+        for job in jobs.values()
+        if job.rule == "score" and job.settings["ensemble"] == "masked"
+    }
+    assert sizes == {"grad_dot": ["1x3", "2x2"], "influence": [1], "trak": ["1x3", "2x2"]}
+    members = jobs["ensembles/digits_mlp/masked"].settings["members"]
+    assert [(each["name"], each["change"]["number"]) for each in members] == [
+        (f"full-{model}", number) for model in range(2) for number in range(3)
+    ]
+
+
+def test_a_final_model_alone_may_be_masked_and_two_may_not():
+    config = yaml.safe_load(TINY)
+    config["settings"]["digits_mlp"] |= {"access": "final_model", "checkpoints": []}
+    config["ensembles"] = {"masked": {"kind": "dropout", "count": 1, "masks": 3}}
+    jobs = study.plan(ROOT, config).jobs
+    (first, *_) = [job for job in jobs.values() if job.rule == "prepare"]
+    assert first.settings["members"][0]["run"] is None
+    config["ensembles"]["masked"]["count"] = 2
+    with pytest.raises(
+        ConfigError, match=r"ensembles.masked: it has 2 models, and settings.digits_mlp gives"
+    ):
+        study.plan(ROOT, config)
