@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from attriflow import prepared
+from attriflow import prepared, sizes
 from attriflow.hyperparameters import point_name
 from attriflow.io import load_json, save_arrays
 from attriflow.job import Job, cost, run
@@ -12,10 +12,11 @@ from attriflow.scoring import scored
 
 
 def main(job: Job):
-    settings, sizes, blocks = job.settings, job.settings["sizes"], job.inputs("prepared")
+    settings, wanted, blocks = job.settings, sizes.read(job.settings["sizes"]), job.inputs("prepared")
     score = job.registry.load("scores", settings["kind"]).score
     selection = load_json(job.input("selection")) if "selection" in job.spec["inputs"] else {}
-    preparing, peak = prepared.seconds(blocks), max(each["peak_mib"] for each in job.costs("prepared"))
+    preparing = {size: prepared.seconds(blocks, size) for size in wanted}
+    peak = max(each["peak_mib"] for each in job.costs("prepared"))
     progress = job.progress(len(settings["cheap"]), "point")
     costs, dampings = [], []
 
@@ -23,12 +24,12 @@ def main(job: Job):
         for point in settings["cheap"]:
             started = time.monotonic()
             for size, found, damping in scored(
-                score, lambda count: prepared.members(blocks, count), point, sizes, selection
+                score, lambda size: prepared.members(blocks, size), point, wanted, selection
             ):
                 array, spent = np.asarray(found, np.float32), cost(started)
-                costs.append([preparing[size - 1] + spent["seconds"], max(peak, spent["peak_mib"])])
+                costs.append([preparing[size] + spent["seconds"], max(peak, spent["peak_mib"])])
                 dampings.append(damping)
-                yield point_name({"size": size} | point), array
+                yield point_name({"size": size.written} | point), array
             progress()
         if not costs:
             grid = f"methods.{settings['method']}.damping"
