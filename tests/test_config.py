@@ -82,6 +82,7 @@ WRONG = {
     "width of zero": ((*SETTING, "model", "hidden", [8, 0]), "settings.digits_mlp.model.hidden: must be a list, each a whole number of at least 1"),
     "name with a slash": (("methods", "../trak", {"kind": "trak", "damping": 1, "proj_dim": 4}), "methods: '../trak' does not match"),
     "plugins that are nowhere": (("plugins", "nowhere"), "plugins: 'nowhere' is not a folder"),
+    "only an unknown method": (("ensembles", "independent", "only", {"methods": ["lissa"]}), "ensembles.independent.only.methods: unknown 'lissa'"),
     "only an unknown setting": (("methods", "grad_dot", {"only": {"settings": ["cifar"]}}), "methods.grad_dot.only.settings: unknown 'cifar'"),
 }  # fmt: skip
 
@@ -101,6 +102,15 @@ def test_a_setting_of_which_nothing_would_be_made_is_refused():
         truth["skip"] = ["digits_mlp"]
     with pytest.raises(ConfigError, match=r"settings.digits_mlp: nothing is made of it: .*ensembles \['independent'\]"):
         check(config, SCHEMA)
+
+
+def test_an_ensemble_is_scored_by_the_methods_that_it_names():
+    config = yaml.safe_load(TINY)
+    config["ensembles"]["other"] = {"kind": "independent", "only": {"methods": ["grad_dot"]}}
+    jobs = [job.settings for job in study.plan(ROOT, config).room("scores") if job.rule == "score"]
+    scored = {(job["ensemble"], job["method"]) for job in jobs}
+    assert {method for ensemble, method in scored if ensemble == "other"} == {"grad_dot"}
+    assert {method for ensemble, method in scored if ensemble == "independent"} == set(config["methods"])
 
 
 def test_all_errors_are_reported_at_once():

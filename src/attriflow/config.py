@@ -188,6 +188,9 @@ def _choice_errors(config: dict, registry: Registry):
             where = path(catalogue, name, "only", "settings")
             yield from _unknown(where, entry["only"].get("settings", []), config["settings"])
             yield from _unknown(path(catalogue, name, "skip"), entry["skip"], config["settings"])
+    for name, ensemble in config["ensembles"].items():
+        where = path("ensembles", name, "only", "methods")
+        yield from _unknown(where, ensemble["only"].get("methods", []), config["methods"])
     for name, method in config["methods"].items():
         for room in ("settings", "ensembles"):
             yield from _unknown(path("methods", name, "only", room), method["only"].get(room, []), config[room])
@@ -430,7 +433,7 @@ def _change_errors(config: dict, registry: Registry):
             yield from _changed_epoch_errors(where, changes, setting, config, registry)
         for method, each in _chosen(config, "methods"):
             settings = {*chosen_settings(config, each)} & {*chosen_settings(config, entry)}
-            if settings and name in chosen_ensembles(config, each):
+            if settings and name in chosen_ensembles(config, method):
                 yield from _follow_errors(path("methods", method), each["kind"], name, changes, registry)
 
 
@@ -460,9 +463,7 @@ def _changed_epoch_errors(where: str, changes: list[dict], setting: str, config:
     if not epochs and not adapted:
         return
     for name, method in _chosen(config, "methods"):
-        if setting not in chosen_settings(config, method) or where.split(".")[1] not in chosen_ensembles(
-            config, method
-        ):
+        if setting not in chosen_settings(config, method) or where.split(".")[1] not in chosen_ensembles(config, name):
             continue
         for key, value in _epochs_of(method, registry):
             if value != "last" and (adapted or value > min(epochs)):
@@ -579,7 +580,7 @@ def _removed_method_errors(config: dict, registry: Registry, name: str):
     method, ensemble = config["methods"][name], config["removal"]["ensemble"]
     if not chosen_settings(config, method):
         yield f"removal.methods: {name} runs on no setting of the run"
-    if ensemble in config["ensembles"] and ensemble not in chosen_ensembles(config, method):
+    if ensemble in config["ensembles"] and ensemble not in chosen_ensembles(config, name):
         yield f"removal.methods: {name} does not score the ensemble '{ensemble}'"
     takes = {}
     for function in ("prepare", "score"):
@@ -643,9 +644,10 @@ def chosen_settings(config: dict, method: dict) -> list[str]:
     return [name for name in _allowed(config, method, "settings") if name not in method["skip"]]
 
 
-def chosen_ensembles(config: dict, method: dict) -> list[str]:
-    """The ensembles of the run that a method runs on."""
-    return _allowed(config, method, "ensembles")
+def chosen_ensembles(config: dict, method: str) -> list[str]:
+    """The ensembles of the run that a method runs on: those that it names, of those that name it or none."""
+    allowed = _allowed(config, config["methods"][method], "ensembles")
+    return [name for name in allowed if method in config["ensembles"][name]["only"].get("methods", [method])]
 
 
 def chosen_of(config: dict, catalogue: str, setting: str) -> list[str]:

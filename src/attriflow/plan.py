@@ -173,7 +173,7 @@ class Plan:
                 self._final_model(setting, ensemble, furthered, truths, models[0], data)
             for method in self._chosen("methods"):
                 entry = self.config["methods"][method]
-                if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
+                if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, method):
                     for scores in self._scores(setting, ensemble, method, members, models, ensembled, data):
                         if truths:
                             evaluated.append(self._evaluation(scores, ensembled, truths))
