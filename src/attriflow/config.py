@@ -97,7 +97,13 @@ def _arranged(removal: dict, config: dict) -> dict:
     methods = [config["methods"][name] for name in removal["methods"] if name in config["methods"]]
     settings = {setting for method in methods for setting in chosen_settings(config, method)}
     names = [name for name in config["run"].get("ensembles", config["ensembles"]) if name in config["ensembles"]]
-    ensembles = [name for name in names if settings & {*chosen_settings(config, config["ensembles"][name])}]
+    entries = {name: config["ensembles"][name] for name in names}
+    ensembles = [
+        name
+        for name, entry in entries.items()
+        if settings & {*chosen_settings(config, entry)}
+        and {*removal["methods"]} & {*entry["only"].get("methods", removal["methods"])}
+    ]
     only = ensembles[0] if len(ensembles) == 1 else None
     dampings = dict(sorted(removal["dampings"].items(), key=place))
     return removal | {"dampings": dampings, "ensemble": removal["ensemble"] or only}
