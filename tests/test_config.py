@@ -113,6 +113,19 @@ def test_an_ensemble_is_scored_by_the_methods_that_it_names():
     assert {method for ensemble, method in scored if ensemble == "independent"} == set(config["methods"])
 
 
+def test_what_the_run_names_and_runs_nowhere_is_refused():
+    config = yaml.safe_load(TINY)
+    config["methods"]["grad_dot"] = {"skip": ["digits_mlp"]}
+    check(config, SCHEMA)  # of all methods, one that the settings of a run leave out is no mistake
+    config["run"] = {"methods": ["grad_dot", "influence"]}
+    with pytest.raises(ConfigError, match=r"run.methods: grad_dot runs nowhere in this run, of .* in methods.grad_dot"):
+        check(config, SCHEMA)
+    config["methods"]["grad_dot"] = {}
+    config["ensembles"]["independent"]["only"] = {"methods": ["influence"]}
+    with pytest.raises(ConfigError, match=r"run\.methods: grad_dot runs nowhere in this run"):
+        check(config, SCHEMA)
+
+
 def test_all_errors_are_reported_at_once():
     config = yaml.safe_load(TINY)
     config["methods"]["influence"]["damping"] = [-1.0]

@@ -281,6 +281,7 @@ def _agreement_errors(config: dict, registry: Registry):
     for name, ensemble in config["ensembles"].items():
         yield from _ensemble_errors(path("ensembles", name), ensemble, registry)
     yield from _empty_errors(config, registry)
+    yield from _idle_errors(config)
     yield from _index_errors(config)
     yield from _further_errors(config, registry)
     yield from _access_errors(config, registry)
@@ -370,6 +371,17 @@ def _ensemble_errors(where: str, ensemble: dict, registry: Registry):
         if size in read:
             yield f"{where}.sizes: {read[size]!r} and {value!r} are one size"
         read[size] = value
+
+
+def _idle_errors(config: dict):
+    """Entries that the run names and that run nowhere: a study inherits 'only' and 'skip' from config.yaml."""
+    for catalogue in ("ground_truth", "ensembles", "methods"):
+        for name in config["run"].get(catalogue, []):
+            entry = config[catalogue][name]
+            settings = chosen_settings(config, entry)
+            if not settings or (catalogue == "methods" and not chosen_ensembles(config, name)):
+                where = {"only": entry["only"], "skip": entry["skip"]}
+                yield f"run.{catalogue}: {name} runs nowhere in this run, of {where} in {path(catalogue, name)}"
 
 
 def _index_errors(config: dict):
