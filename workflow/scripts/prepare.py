@@ -1,10 +1,10 @@
 """Make what one method needs of a block of members: its costly part."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
 
+from attriflow import flops
 from attriflow.data import load_split
 from attriflow.device import DTYPES
 from attriflow.io import save_arrays
@@ -18,7 +18,7 @@ def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
     build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     prepare = job.registry.load("scores", settings["kind"]).prepare
-    seconds = []
+    spent = []
 
     def arrays():
         members = zip(settings["members"], job.inputs("models"), settings["runs"], strict=True)
@@ -29,11 +29,12 @@ def main(job: Job):
             if place == 0:
                 size = Size.of(member, split, settings["hyperparameters"].get("parameters", "all"))
                 refuse_what_cannot_fit(job.registry, settings["kind"], size, settings["hyperparameters"])
-            started = time.monotonic()
-            prepared = prepare(member, split, **settings["hyperparameters"])
-            seconds.append(time.monotonic() - started)
+            with flops.spending() as took:
+                prepared = prepare(member, split, **settings["hyperparameters"])
+            spent.append(took)
             yield from ((f"{place}/{key}", array) for key, array in prepared.items())
-        yield "seconds", np.array(seconds)
+        for name in ("seconds", "cpu_seconds", "flops"):
+            yield name, np.array([getattr(each, name) for each in spent])  # (members,)
 
     save_arrays(job.outputs["prepared"], arrays())
 
