@@ -73,7 +73,7 @@ WRONG = {
     "more MNIST than there is": (("datasets", "mnist", {"train": 60001, "test": 5}), "datasets.mnist.train: 60001 is more than the 60000 examples there are"),
     "more buildings than there are": (("datasets", "energy", {"train": 700, "test": 69}), "datasets.energy: 700 training and 69 test examples are more than the 768 there are"),
     "noise on numbers": (("datasets", "diabetes", {"train": 60, "test": 9, "label_noise": {"fraction": 0.1}}), "datasets.diabetes.label_noise: diabetes is a regression; noise replaces a class by another one"),
-    "size above the members": (("ensembles", "independent", "sizes", [1, 3]), "ensembles.independent.sizes: 3 is more than its 2 members"),
+    "size above the members": (("ensembles", "independent", "sizes", [1, 3]), "ensembles.independent.sizes[1]: 3 is more than its 2 models"),
     "epoch not kept": (("methods", "influence", "epoch", 3), "methods.influence.epoch: settings.digits_mlp does not keep epoch 3; its checkpoints: [2, 'last']"),
     "checkpoint beyond the end": ((*SETTING, "checkpoints", [2, 9]), "settings.digits_mlp.checkpoints: epoch 9 lies beyond the last, 4"),
     "left out beyond the data": (("ground_truth", "leave_one_out", "examples", [3, 60]), "ground_truth.leave_one_out.examples: [60] lies beyond the 60 training examples"),

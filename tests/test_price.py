@@ -7,32 +7,42 @@ import pytest
 from attriflow import price
 
 
-def member(model: int, change: dict | None = None, **more) -> dict:
-    cost = {"training_seconds": 10.0, "training_flops": 1000, "parameters": 25}
-    return {"name": f"full-{model}", "change": change or {}} | cost | more
+def member(model: int, change: dict | None = None) -> dict:
+    return {"name": f"full-{model}", "run": None, "change": change or {}}
 
 
 def dropout(models: int, masks: int, **change) -> list[dict]:
     return [member(i, {"kind": "dropout", "number": d} | change) for i in range(models) for d in range(masks)]
 
 
+def described(members: list[dict], adapters: tuple = ()) -> dict:
+    """An ensemble whose models took 10 seconds and 1000 operations, and have 25 parameters."""
+    cost = {"training_seconds": 10.0, "training_flops": 1000, "parameters": 25}
+    models = [{"name": name} | cost for name in dict.fromkeys(each["name"] for each in members)]
+    return {"members": members, "models": models, "adapters": list(adapters)}
+
+
 def test_a_model_is_trained_and_stored_once_however_many_members_it_has():
-    found = price.training(price.used(dropout(3, 4), 2, 3))
-    assert found == {
+    assert price.training(described(dropout(3, 4)), 2, 3) == {
         "train_seconds": 20.0, "train_flops": 2000, "weights_bytes": 200, "adapter_bytes": 0, "stored_bytes": 200,
     }  # fmt: skip
 
 
 def test_every_adapter_and_every_checkpoint_is_stored():
-    adapter = {"training_seconds": 1.0, "training_flops": 10, "parameters": 3}
-    lora = [member(i, {"kind": "lora", "number": d}, adapter=adapter) for i in range(2) for d in range(2)]
-    found = price.training(lora)
+    lora = [member(i, {"kind": "lora", "number": d}) for i in range(3) for d in range(4)]
+    one = {"training_seconds": 1.0, "training_flops": 10, "parameters": 3}
+    found = price.training(described(lora, [{"name": f"full-{i}"} | one for i in range(3)]), 2, 2)
     assert (found["train_seconds"], found["train_flops"]) == (24.0, 2040)
     assert (found["weights_bytes"], found["adapter_bytes"], found["stored_bytes"]) == (200, 48, 248)
     epochs = [member(0, {"kind": "checkpoint", "number": d, "epoch": e}) for d, e in enumerate(["last", 5, 10])]
-    assert price.training(epochs)["weights_bytes"] == 300
-    assert price.training(epochs)["train_flops"] == 1000
-    assert np.isnan(price.training([member(0) | {"training_flops": None}])["train_flops"])
+    assert price.training(described(epochs), 1, 3)["weights_bytes"] == 300
+    assert price.training(described(epochs), 1, 3)["train_flops"] == 1000
+
+
+def test_nothing_is_known_of_how_a_checkpoint_of_a_user_was_trained():
+    ensemble = described([member(0)])
+    ensemble["models"][0]["training_flops"] = None
+    assert np.isnan(price.training(ensemble, 1, 1)["train_flops"])
 
 
 def test_members_are_those_of_the_first_models_with_the_first_changes():
@@ -84,7 +94,7 @@ def measured() -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["kind", "ensemble", "models", "per_model", "value", "train_flops"])
     names = {"setting": "s", "method": "trak", "truth": "subsets", "damping_rule": "", "confidence": 0.9}
     table = table.assign(**names, low=table.value - 0.05, high=table.value + 0.05)
-    return table.assign(**{name: table.train_flops for name in price.RESOURCES})
+    return table.assign(**dict.fromkeys(price.RESOURCES, table.train_flops))
 
 
 def resampled(table: pd.DataFrame, noise: float = 0.0) -> np.ndarray:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from attriflow.resamples import halves, interval
+from attriflow.sizes import EnsembleSize
 from attriflow.summary import best, gridded, hyperparameters, written
 
-_NAMES = ["setting", "ensemble", "ensemble_size", "method"]
+_NAMES = ["setting", "ensemble", "ensemble_size", "models", "per_model", "method"]
 _FIXED = (0, 1e-3, 1e-2)  # dampings that are used untuned: TRAK's published recipe has none
 _THRESHOLDS = {"lds_40": "at_40", "lds_60": "at_60"}
 _MEASURED = [
@@ -52,6 +53,7 @@ def said(names: dict, content: dict) -> list[dict]:
     rows = []
     for point, rules in content["chosen"].items():
         described = dict(part.split("=", 1) for part in point.split(","))
+        described |= EnsembleSize.named(described["ensemble_size"]).columns
         for rule, each in rules.items():
             at = each.get("at", {})
             rows.append(

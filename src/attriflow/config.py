@@ -12,8 +12,9 @@ import jsonschema
 import yaml
 
 from attriflow import hyperparameters
-from attriflow.ensembles import Member
+from attriflow.ensembles import Member, whole
 from attriflow.registry import REQUIRED, Registry
+from attriflow.sizes import EnsembleSize
 
 # catalogue of the config -> (room of the registry, functions whose hyperparameters an entry gives)
 CATALOGUES = {
@@ -269,9 +270,7 @@ def _agreement_errors(config: dict, registry: Registry):
     for name, setting in config["settings"].items():
         yield from _recipe_errors(path("settings", name), setting)
     for name, ensemble in config["ensembles"].items():
-        largest, count = max(ensemble["sizes"]), ensemble.get("count")
-        if count is not None and largest > count:
-            yield f"{path('ensembles', name)}.sizes: {largest} is more than its {count} members"
+        yield from _ensemble_errors(path("ensembles", name), ensemble, registry)
     yield from _index_errors(config)
     yield from _further_errors(config, registry)
     yield from _access_errors(config, registry)
@@ -322,6 +321,29 @@ def _noise_errors(where: str, dataset: dict, constants: dict):
         yield f"{where}.label_noise.fraction: {flips}; at least one must be flipped, and one not"
 
 
+def _ensemble_errors(where: str, ensemble: dict, registry: Registry):
+    """Members that contradict each other, and sizes that are none or more than there is."""
+    try:
+        there = whole(ensemble_members(registry, ensemble))
+    except ValueError as error:
+        yield f"{where}: {error}"
+        return
+    read = {}
+    for index, value in enumerate(ensemble["sizes"]):
+        try:
+            size = EnsembleSize.read(value, there.per_model)
+        except ValueError as error:
+            yield f"{where}.sizes[{index}]: {error}"
+            continue
+        if size.models > there.models:
+            yield f"{where}.sizes[{index}]: {value} is more than its {there.models} models"
+        if size.per_model > there.per_model:
+            yield f"{where}.sizes[{index}]: {value} is more than the {there.per_model} members of each model"
+        if size in read:
+            yield f"{where}.sizes: {read[size]!r} and {value!r} are one size"
+        read[size] = value
+
+
 def _index_errors(config: dict):
     """Listed training examples that no data set of the run holds."""
     for name, truth in _chosen(config, "ground_truth"):
@@ -366,11 +388,11 @@ def _access_errors(config: dict, registry: Registry):
                         f"gives access to the final model alone; skip it there"
                     )
     for name, ensemble in _chosen(config, "ensembles"):
-        members = len(ensemble_members(registry, ensemble))
+        models = whole(ensemble_members(registry, ensemble)).models
         for setting in chosen_settings(config, ensemble):
-            if setting in final and members > max(1, len(checkpoints(config["settings"][setting]))):
+            if setting in final and models > max(1, len(checkpoints(config["settings"][setting]))):
                 yield (
-                    f"{path('ensembles', name)}: it has {members} members, and settings.{setting} gives access to one "
+                    f"{path('ensembles', name)}: it has {models} models, and settings.{setting} gives access to one "
                     f"final model; let it run on other settings `only`"
                 )
 

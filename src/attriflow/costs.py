@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from attriflow import provenance
+from attriflow import provenance, sizes
 
 
 def made(entries: list[dict]) -> list[dict]:
@@ -54,7 +54,7 @@ def _costs(choosing: dict, scoring: dict, preparing: list[dict]) -> dict[str, fl
     seconds = {"choose": _seconds([choosing]), "prepare": _seconds(preparing), "score": _seconds([scoring])}
     dampings = len({point["damping"] for point in scoring["spec"]["settings"]["cheap"]})
     return {
-        "members": max(choosing["spec"]["settings"]["sizes"]),
+        "members": sizes.largest(sizes.read(choosing["spec"]["settings"]["sizes"])).members,
         **{f"{name}_seconds": value for name, value in seconds.items()},
         "choose_share": seconds["choose"] / sum(seconds.values()),
         "choose_peak_mib": choosing["cost"]["peak_mib"],

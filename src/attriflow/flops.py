@@ -30,10 +30,6 @@ class Spent:
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(self.seconds + other.seconds, self.cpu_seconds + other.cpu_seconds, self.flops + other.flops)
 
-    def row(self) -> list[float]:
-        """As arrays hold it, in the order of the fields."""
-        return [self.seconds, self.cpu_seconds, self.flops]
-
 
 @contextmanager
 def spending() -> Iterator[Spent]:

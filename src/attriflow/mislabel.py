@@ -62,6 +62,6 @@ def _aucs(suspicion: np.ndarray, wrong: np.ndarray, drawn: np.ndarray) -> np.nda
 
 def losses(member: Trained, split: Split, epoch: int | str) -> np.ndarray:
     """The loss of every training example at its label, flipped or not, after an epoch, (n,)."""
-    model = member.model(epoch)
+    model = member.model(epoch, part="residuals")
     with torch.no_grad():
         return loss(model(inputs(model, split.train_x)), labels(model, split.train_y)).numpy(force=True)

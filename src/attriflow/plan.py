@@ -7,12 +7,13 @@ value changes the specs of exactly the jobs that depend on it.
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Container
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from attriflow import provenance
+from attriflow import provenance, sizes
 from attriflow.config import (
     ConfigError,
     checkpoints,
@@ -23,13 +24,14 @@ from attriflow.config import (
     own_values,
 )
 from attriflow.data import raw_sums
-from attriflow.ensembles import Member
+from attriflow.ensembles import Member, by_model, whole
 from attriflow.fingerprint import fingerprint
 from attriflow.hyperparameters import RULES, point_name
 from attriflow.pairs import PAIRS, SIZE
 from attriflow.provenance import sha256
 from attriflow.registry import Registry
 from attriflow.runs import Run
+from attriflow.sizes import EnsembleSize
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,11 @@ class Plan:
         evaluated = []
         for ensemble in chosen_of(self.config, "ensembles", setting):
             members = self._members(ensemble)
-            models = [self._model(setting, member, data) for member in members]
+            models = [self._model(setting, first, data) for first, *_ in by_model(members).values()]
             ensembled = self._ensemble(setting, ensemble, members, models)
-            sizes = set(self.config["ensembles"][ensemble]["sizes"])
+            wanted = set(self._sizes(ensemble))
             furthered = []
-            if len(models) == 1:
+            if len(members) == 1:
                 names = [truth for truth in chosen if self._trains_on(truth)]
                 furthered = [self._further(setting, truth, models[0], data) for truth in names]
             if furthered:
@@ -171,7 +173,7 @@ class Plan:
             for method in self._chosen("methods"):
                 entry = self.config["methods"][method]
                 if setting in chosen_settings(self.config, entry) and ensemble in chosen_ensembles(self.config, entry):
-                    for scores in self._scores(setting, ensemble, method, models, ensembled, data):
+                    for scores in self._scores(setting, ensemble, method, members, models, ensembled, data):
                         if truths:
                             evaluated.append(self._evaluation(scores, ensembled, truths))
                         if furthered:
@@ -180,8 +182,8 @@ class Plan:
                         if "selection" in scores.inputs:
                             self._stability(scores)
                             self._mechanism(scores, truths)
-                        sizes |= set(scores.settings["sizes"])
-            self._mislabel_baseline(setting, ensemble, sorted(sizes), models, data)
+                        wanted |= set(sizes.read(scores.settings["sizes"]))
+            self._mislabel_baseline(setting, ensemble, sorted(wanted), members, models, data)
         return evaluated
 
     def _data(self, name: str) -> Job:
@@ -295,35 +297,49 @@ class Plan:
     def _members(self, ensemble: str) -> list[Member]:
         return ensemble_members(self.registry, self.config["ensembles"][ensemble])
 
+    def _sizes(self, ensemble: str) -> list[EnsembleSize]:
+        """The sizes at which an ensemble is scored."""
+        per_model = whole(self._members(ensemble)).per_model
+        return [EnsembleSize.read(size, per_model) for size in self.config["ensembles"][ensemble]["sizes"]]
+
     def _ensemble(self, setting: str, ensemble: str, members: list[Member], models: list[Job]) -> Job:
-        described = [
-            asdict(member) | {"run": model.settings["run"]} for member, model in zip(members, models, strict=True)
-        ]
+        runs = {Path(model.stem).name: model.settings["run"] for model in models}
+        described = [asdict(member) | {"run": runs[member.name]} for member in members]
         settings = {"ensemble": ensemble, "members": described}
         inputs = {name: [Source(model, name) for model in models] for name in ("model", "metrics")}
         return self._job("ensemble", f"ensembles/{setting}/{ensemble}", settings, {"ensemble": "json"}, inputs)
 
-    def _scores(self, setting: str, ensemble: str, method: str, models: list[Job], ensembled: Job, data: Job):
+    def _scores(
+        self,
+        setting: str,
+        ensemble: str,
+        method: str,
+        members: list[Member],
+        models: list[Job],
+        ensembled: Job,
+        data: Job,
+    ):
         """One job per costly point of a method's grid."""
         entry, own = self.config["methods"][method], self.config["ensembles"][ensemble]
-        most = min(len(models), entry["only"].get("members", len(models)))
-        sizes = sorted({min(size, most) for size in own["sizes"]})
+        most = entry["only"].get("members", len(members))
+        wanted = sorted({size.within(most) for size in self._sizes(ensemble)})
         grid = Grid.of(self.registry, entry)
-        training, runs = self._training(setting), [model.settings["run"] for model in models]
+        training, described = self._training(setting), self._changed(members, models, wanted)
         if self.config["settings"][setting]["access"] == "final_model":
-            training, runs = training | {"recipe": None}, [None] * len(models)
+            training, described = training | {"recipe": None}, [each | {"run": None} for each in described]
+        written = [size.written for size in wanted]
         common = {"setting": setting, "ensemble": ensemble, "method": method, "kind": entry["kind"]}
         for costly in grid.costly():
             stem = f"scores/{setting}/{ensemble}/{method}/{point_name(costly) or 'base'}"
             prepared = []
-            for start in range(0, max(sizes), own["block"]):
-                block = slice(start, min(start + own["block"], max(sizes)))
+            for start in range(0, len(described), own["block"]):
+                block = slice(start, min(start + own["block"], len(described)))
                 job = self._job(
                     "prepare",
                     f"{stem}/{start // own['block']}",
                     common
                     | training
-                    | {"members": [Path(model.stem).name for model in models[block]], "runs": runs[block]}
+                    | {"members": described[block], "first": start}
                     | {"hyperparameters": costly | grid.prefixes(), "dtype": self.config["dtype"]},
                     {"prepared": "npz"},
                     {"data": [Source(data, "data")], "models": [Source(model, "model") for model in models[block]]},
@@ -333,16 +349,24 @@ class Plan:
             cheap = grid.cheap()
             inputs = {"ensemble": [Source(ensembled, "ensemble")], "prepared": prepared}
             if any(point.get("damping") in RULES for point in cheap):
-                selected = self._selection(common | {"costly": costly, "sizes": sizes}, stem, cheap, prepared)
+                selected = self._selection(common | {"costly": costly, "sizes": written}, stem, cheap, prepared)
                 inputs["selection"] = [Source(selected, "selection")]
             yield self._job(
                 "score",
                 stem,
-                common | {"costly": costly, "cheap": cheap, "sizes": sizes},
+                common | {"costly": costly, "cheap": cheap, "sizes": written},
                 {"scores": "npz"},
                 inputs,
                 [("scores", entry["kind"])],
             )
+
+    def _changed(self, members: list[Member], models: list[Job], wanted: list[EnsembleSize]) -> list[dict]:
+        """Of every model that some sizes take: its name, its run, and the changes that its members are."""
+        described = zip(by_model(members).items(), models, sizes.counts(wanted), strict=False)
+        return [
+            {"name": name, "run": model.settings["run"], "changes": [member.change for member in each[:count]]}
+            for (name, each), model, count in described
+        ]
 
     def _selection(self, common: dict, stem: str, cheap: list[dict], prepared: list[Source]) -> Job:
         """The dampings that rules choose for one costly point, at each cheap one that has a spectrum of its own."""
@@ -458,20 +482,33 @@ class Plan:
             [("scores", kind)],
         )
 
-    def _mislabel_baseline(self, setting: str, ensemble: str, sizes: list[int], models: list[Job], data: Job):
+    def _mislabel_baseline(
+        self,
+        setting: str,
+        ensemble: str,
+        wanted: list[EnsembleSize],
+        members: list[Member],
+        models: list[Job],
+        data: Job,
+    ):
         """Flipped labels, where there are any, by the training loss of the members."""
         if not data.settings["label_noise"]:
             return
-        model, members = self.config["settings"][setting]["model"], models[: max(sizes)]
+        model, described = self.config["settings"][setting]["model"], self._changed(members, models, wanted)
+        kept = (
+            []
+            if any("epoch" in member.change for member in members)
+            else self.config["settings"][setting]["checkpoints"]
+        )
         self._job(
             "mislabel_baseline",
             f"evaluation/{setting}/{ensemble}/mislabel_baseline",
-            {"setting": setting, "ensemble": ensemble, "model": model, "sizes": sizes}
-            | {"members": [Path(member.stem).name for member in members]}
-            | {"epochs": [*self.config["settings"][setting]["checkpoints"], "last"]}
+            {"setting": setting, "ensemble": ensemble, "model": model, "sizes": [size.written for size in wanted]}
+            | {"members": described}
+            | {"epochs": [*kept, "last"]}
             | self.config["evaluation"],
             {"table": "csv"},
-            {"models": [Source(member, "model") for member in members], "data": [Source(data, "data")]},
+            {"models": [Source(each, "model") for each in models[: len(described)]], "data": [Source(data, "data")]},
             [("models", model["kind"])],
         )
 
@@ -711,9 +748,13 @@ def _left_out(truth: Job) -> set[int]:
     return {index for every in truth.settings["runs"] for run in every for index in run["left_out"]}
 
 
-def _several(entry: dict, sizes: list[int]) -> set[str]:
-    """What a method's entry has several values of; dampings that a rule chooses are none."""
-    grid = entry | {SIZE: sizes}
+def _several(entry: dict, written: list[int | str]) -> set[str]:
+    """What a method's entry has several values of, at ensembles of these sizes; dampings that a rule chooses are none.
+
+    Several sizes are those of as many members of each model.
+    """
+    most = max(Counter(size.per_model for size in sizes.read(written)).values(), default=0)
+    grid = entry | {SIZE: list(range(most))}
     lists = {name: values for name, values in grid.items() if isinstance(values, list) and name != "skip"}
     return {name for name, values in lists.items() if len([value for value in values if value not in RULES]) > 1}
 
@@ -766,10 +807,10 @@ class Grid:
 def _dampings_of_points(evaluation: Job) -> dict:
     """Name of an array of scores, at the largest ensemble -> its damping as the config has it."""
     settings = evaluation.settings
-    size = max(settings["sizes"])
+    size = sizes.largest(sizes.read(settings["sizes"]))
     return {
         # as a job reads it from its spec, whose keys are sorted
-        point_name({"size": size} | dict(sorted(point.items()))): (settings["costly"] | point)["damping"]
+        point_name({"size": size.written} | dict(sorted(point.items()))): (settings["costly"] | point)["damping"]
         for point in settings["cheap"]
     }
 

@@ -41,23 +41,26 @@ def used(members: Sequence[dict], models: int, per_model: int) -> list[dict]:
     return [member for each in some for member in each]
 
 
-def training(members: Sequence[dict]) -> dict[str, float]:
-    """What making members took, and the bytes of the weights that they stand for.
+def training(ensemble: dict, models: int, per_model: int) -> dict[str, float]:
+    """What making the members of an ensemble of a size took, and the bytes of the weights that they stand for.
 
-    A model counts once however many members share it, its weights once for each of its checkpoints among them. members:
-    as the rule `ensemble` describes them; an `adapter` is the member's own, with the same keys as a model.
+    A model counts once however many members share it, its weights once for each of its checkpoints among them; an
+    adapter counts with its member. ensemble: as the rule of this name describes it; `adapters` holds an entry a model
+    that has any, what one of them took.
     """
-    models = {member["name"]: member for member in members}
-    weights = {(member["name"], member["change"].get("epoch")): member["parameters"] for member in members}
-    adapters = [member["adapter"] for member in members if member.get("adapter")]
-    made = [*models.values(), *adapters]
+    members = used(ensemble["members"], models, per_model)
+    names = dict.fromkeys(member["name"] for member in members)
+    trained = {each["name"]: each for each in ensemble["models"]}
+    adapted = [each for each in ensemble["adapters"] if each["name"] in names]
+    weights = {(member["name"], member["change"].get("epoch")) for member in members}
+    made = [(trained[name], 1) for name in names] + [(each, per_model) for each in adapted]
     stored = {
-        "weights_bytes": _NUMBER * sum(weights.values()),
-        "adapter_bytes": _NUMBER * sum(each["parameters"] for each in adapters),
+        "weights_bytes": _NUMBER * sum(trained[name]["parameters"] for name, _ in weights),
+        "adapter_bytes": _NUMBER * sum(per_model * each["parameters"] for each in adapted),
     }
     return {
-        "train_seconds": sum(each["training_seconds"] for each in made),
-        "train_flops": sum(_known(each["training_flops"]) for each in made),
+        "train_seconds": sum(count * each["training_seconds"] for each, count in made),
+        "train_flops": sum(count * _known(each["training_flops"]) for each, count in made),
         **stored,
         "stored_bytes": sum(stored.values()),
     }

@@ -9,7 +9,7 @@ import json
 import math
 import os
 
-from attriflow import specs
+from attriflow import sizes, specs
 from attriflow.plan import Job
 from attriflow.registry import Registry
 
@@ -136,7 +136,7 @@ def _resamples(job: Job) -> int:
 
 def _mechanism(job: Job, _registry: Registry) -> int:
     n, m = _examples(job.inputs["prepared"][0].job)
-    member = _bytes(job, "prepared") // max(job.settings["sizes"])
+    member = _bytes(job, "prepared") // sum(sizes.counts(sizes.read(job.settings["sizes"])))
     return _TORCH + 8 * member + 8 * _bytes(job, "truths") + 24 * n * m  # a member at a time
 
 

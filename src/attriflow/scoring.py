@@ -6,30 +6,35 @@ from itertools import islice
 import numpy as np
 
 from attriflow.hyperparameters import RULES, point_name
+from attriflow.sizes import EnsembleSize
 
-Members = Callable[[int], Iterator[dict[str, np.ndarray]]]
+Members = Callable[[EnsembleSize], Iterator[dict[str, np.ndarray]]]
 Score = Callable[..., Iterator[np.ndarray]]
 
 
 def scored(
-    score: Score, members: Members, point: dict, sizes: list[int], selection: dict
-) -> Iterator[tuple[int, np.ndarray, float]]:
+    score: Score, members: Members, point: dict, sizes: list[EnsembleSize], selection: dict
+) -> Iterator[tuple[EnsembleSize, np.ndarray, float]]:
     """For each ensemble size the scores (n, m) and the damping that they were made with, NaN where there is none.
 
-    score: a method's `score`, or its `self_influence`, which gives (n,). members: the first so many prepared members.
+    score: a method's `score`, or its `self_influence`, which gives (n,). members: the prepared members of a size.
     selection: what `attriflow.selection` chose, a mapping of rules to dampings by the name of a point. A size for which
-    a rule chose none has no scores: nothing stands in for it.
+    a rule chose none has no scores: nothing stands in for it. Sizes with as many members of each model come from one
+    pass over the largest of them.
     """
     if point.get("damping") in RULES:
         for size in sizes:
             damping = chosen(selection, point, size)[point["damping"]]["damping"]
             if damping is not None:
-                (found,) = islice(score(members(size), **point | {"damping": damping}), size - 1, size)
+                every = score(members(size), **point | {"damping": damping})
+                (found,) = islice(every, size.members - 1, size.members)
                 yield size, found, damping
         return
-    for size, found in enumerate(score(members(max(sizes)), **point), 1):
-        if size in sizes:
-            yield size, found, point.get("damping", np.nan)
+    for per_model in dict.fromkeys(size.per_model for size in sizes):
+        wanted = {size.members: size for size in sizes if size.per_model == per_model}
+        for count, found in enumerate(score(members(max(wanted.values())), **point), 1):
+            if count in wanted:
+                yield wanted[count], found, point.get("damping", np.nan)
 
 
 def resolved(point: dict, damping: float) -> dict:
@@ -39,6 +44,7 @@ def resolved(point: dict, damping: float) -> dict:
     return point | {"damping_rule": ""}
 
 
-def chosen(selection: dict, point: dict, size: int) -> dict[str, dict]:
+def chosen(selection: dict, point: dict, size: EnsembleSize) -> dict[str, dict]:
     """What every rule chose at a point for an ensemble of this size, see `selection.by_every_rule`."""
-    return selection["chosen"][point_name({"ensemble_size": size} | {key: point[key] for key in selection["takes"]})]
+    named = {"ensemble_size": size.written} | {key: point[key] for key in selection["takes"]}
+    return selection["chosen"][point_name(named)]

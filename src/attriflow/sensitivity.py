@@ -17,8 +17,8 @@ from attriflow.resamples import halves, interval
 from attriflow.summary import gridded, hyperparameters, lds_of_loss, ordered, written
 
 POINT = "point"  # in a column `hyperparameter`: all of them together
-_METHOD = ["setting", "truth", "ensemble", "method"]
-_WHERE = ["setting", "truth", "ensemble", SIZE, "method"]
+_METHOD = ["setting", "truth", "ensemble", "per_model", "method"]
+_WHERE = ["setting", "truth", "ensemble", SIZE, "per_model", "method"]
 _LOST = ["lds", "lost", "lost_low", "lost_high"]
 _COLUMNS = {
     "sensitivity": [
@@ -86,7 +86,10 @@ class Grid:
 
 
 def grids(table: pd.DataFrame) -> Iterator[Grid]:
-    """The grid of every setting, ground truth, ensemble and method, over all its ensemble sizes; a summary's rows."""
+    """The grid of every setting, ground truth, ensemble and method, over all its ensemble sizes; a summary's rows.
+
+    Sizes with another number of members of each model are another grid.
+    """
     table = gridded(lds_of_loss(table))
     table = table.assign(**{name: table[name].map(written) for name in [*hyperparameters(table), SIZE]})
     for _, found in table.groupby(_METHOD, sort=False):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-_NAMES = ["setting", "ensemble", "ensemble_size", "method"]
+_NAMES = ["setting", "ensemble", "ensemble_size", "models", "per_model", "method"]
 _CHOSEN = ["damping_rule"]  # how the damping of the row was chosen, empty for one of the grid
 _MEASURED = [
     "truth", "metric", "output", "value", "auc", "low", "high", "first_half", "second_half", "ceiling", "seconds",

@@ -1,30 +1,28 @@
 """Choose dampings without retraining, by every rule, for one costly point at every ensemble size."""
 
 import sys
+from functools import partial
 
 import pandas as pd
 
-from attriflow import prepared, selection
+from attriflow import prepared, selection, sizes
 from attriflow.hyperparameters import point_name
 from attriflow.io import save_json, save_table
 from attriflow.job import Job, run
 
 
 def main(job: Job):
-    settings = job.settings
+    settings, wanted = job.settings, sizes.read(job.settings["sizes"])
     spectrum = job.registry.load("scores", settings["kind"]).spectrum
-    progress = job.progress(len(settings["points"]) * max(settings["sizes"]), "member")
+    progress = job.progress(len(settings["points"]) * sum(sizes.counts(wanted)), "member")
     chosen, rows = {}, []
     for point in settings["points"]:
-        spectra = []
-        for member in prepared.members(job.inputs("prepared"), max(settings["sizes"])):
-            spectra.append(spectrum(member, **point))
-            progress()
-        for size in settings["sizes"]:
-            described = {"ensemble_size": size, **point}
-            found = selection.curve(spectra[:size])
-            name = point_name(described)
-            chosen[name] = selection.by_every_rule(spectra[:size], found)
+        of_size = prepared.spectra(job.inputs("prepared"), partial(spectrum, **point), progress)
+        for size in wanted:
+            described, spectra = size.columns | point, of_size(size)
+            found = selection.curve(spectra)
+            name = point_name({"ensemble_size": size.written} | point)
+            chosen[name] = selection.by_every_rule(spectra, found)
             selected = chosen[name]["select"]
             if warning := selected["warning"]:
                 consequence = "; no scores for 'select'" if selected["damping"] is None else ""

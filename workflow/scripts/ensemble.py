@@ -1,23 +1,32 @@
 """Describe one ensemble: its members, and what they cost."""
 
+from pathlib import Path
+
+from attriflow.ensembles import one_setting
 from attriflow.io import load_json, save_json
 from attriflow.job import Job, run
 
 
 def main(job: Job):
-    members = zip(job.settings["members"], job.inputs("model"), job.inputs("metrics"), job.costs("model"), strict=True)
+    members = job.settings["members"]
+    made = [load_json(Path(each["made"]))["spec"] for each in job.spec["inputs"]["model"]]
+    one_setting(made)
+    names = dict.fromkeys(member["name"] for member in members)
+    models = zip(names, job.inputs("model"), job.inputs("metrics"), job.costs("model"), strict=True)
     described = [
-        member
-        | {
+        {
+            "name": name,
             "model": str(model),
             "bytes": model.stat().st_size,
             "parameters": load_json(metrics)["parameters"],
+            "training_flops": load_json(metrics)["training_flops"],
             "training_seconds": cost["seconds"],
             "training_cpu_seconds": cost["cpu_seconds"],
         }
-        for member, model, metrics, cost in members
+        for name, model, metrics, cost in models
     ]
-    save_json(job.outputs["ensemble"], {"ensemble": job.settings["ensemble"], "members": described})
+    content = {"ensemble": job.settings["ensemble"], "members": members, "models": described, "adapters": []}
+    save_json(job.outputs["ensemble"], content)
 
 
 if __name__ == "__main__":

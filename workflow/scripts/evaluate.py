@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from attriflow import sizes
 from attriflow.evaluation import disjoint
 from attriflow.hyperparameters import point_name
 from attriflow.io import load_arrays, load_json, save_arrays, save_table
@@ -16,13 +17,14 @@ from attriflow.scoring import resolved
 def main(job: Job):
     settings = job.settings
     scores = load_arrays(job.input("scores"))
+    scores.pop("serving")
     costs, dampings = scores.pop("costs"), scores.pop("dampings")
     trainings = [each["run"] for each in load_json(job.input("ensemble"))["members"]]
     members = [Run.from_dict(each) for each in trainings if each is not None]  # nothing is known of a user's own
     points = {
-        point_name({"size": size} | point): {"ensemble_size": size, **settings["costly"], **point}
+        point_name({"size": size.written} | point): {**size.columns, **settings["costly"], **point}
         for point in settings["cheap"]
-        for size in settings["sizes"]
+        for size in sizes.read(settings["sizes"])
     }
     made = {name: (*cost, damping) for name, cost, damping in zip(scores, costs, dampings, strict=True)}
     options = {key: settings[key] for key in ("resamples", "confidence")}

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from attriflow import gold
+from attriflow import gold, sizes
 from attriflow.hyperparameters import point_name
 from attriflow.io import load_arrays, save_table
 from attriflow.job import Job, run
@@ -12,12 +12,12 @@ from attriflow.scoring import resolved
 def main(job: Job):
     settings = job.settings
     scores = load_arrays(job.input("scores"))
-    scores.pop("costs")
+    scores.pop("costs"), scores.pop("serving")
     dampings = dict(zip([name for name in scores if name != "dampings"], scores.pop("dampings"), strict=True))
     points = {
-        point_name({"size": size} | point): {**settings["costly"], **point}
+        point_name({"size": size.written} | point): {**settings["costly"], **point}
         for point in settings["cheap"]
-        for size in settings["sizes"]
+        for size in sizes.read(settings["sizes"])
     }
     described = {
         name: {key: settings[key] for key in ("setting", "ensemble", "model_seed", "method")}

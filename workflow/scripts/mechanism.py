@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from attriflow import mechanism, prepared, selection
+from attriflow import mechanism, prepared, selection, sizes
 from attriflow.evaluation import disjoint
 from attriflow.hyperparameters import point_name
 from attriflow.io import load_arrays, load_json, save_table
@@ -14,23 +14,25 @@ from attriflow.runs import Run
 
 
 def main(job: Job):
-    settings, count = job.settings, max(job.settings["sizes"])
+    settings, blocks = job.settings, job.inputs("prepared")
     method = job.registry.load("scores", settings["kind"])
-    members = load_json(job.input("ensemble"))["members"][:count]
+    members = load_json(job.input("ensemble"))["members"]
+    models = list(dict.fromkeys(each["name"] for each in members))
     truths = measured(job, [Run.from_dict(each["run"]) for each in members])
     dampings = mechanism.dampings(settings["grid"])
     options = {"seed": job.seed, "resamples": settings["resamples"], "confidence": settings["confidence"]}
-    progress = job.progress(len(settings["points"]) * count, "member")
+    progress = job.progress(len(settings["points"]) * sum(sizes.counts(sizes.read(settings["sizes"]))), "member")
     rows = []
     for point in settings["points"]:
         named = {key: settings[key] for key in ("setting", "ensemble", "method")}
         named |= {"point": point_name(settings["costly"] | point)}
-        for member, arrays in zip(members, prepared.members(job.inputs("prepared"), count), strict=True):
+        for (model, number), arrays in prepared.placed(blocks):
+            member = f"{models[model]}.{number}" if number else models[model]
             spectrum = method.spectrum(arrays, **point)
             selected = selection.select([spectrum]).value
             for truth, (masks, outputs) in truths.items():
                 groups = lambda damping: method.powers(arrays, masks, damping=damping, **point)  # noqa: B023, E731
-                described = named | {"truth": truth, "member": member["name"]}
+                described = named | {"truth": truth, "member": member}
                 chosen = {"selected": np.nan if selected is None else selected, **settings["costly"], **point}
                 found = mechanism.scan(outputs, groups, spectrum, dampings, **options)
                 rows += [described | row | chosen for row in found]

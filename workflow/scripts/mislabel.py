@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from attriflow import mislabel, prepared
+from attriflow import mislabel, prepared, sizes
 from attriflow.data import load_split
 from attriflow.io import load_json, save_table
 from attriflow.job import Job, run
@@ -10,7 +10,7 @@ from attriflow.scoring import resolved, scored
 
 
 def main(job: Job):
-    settings, blocks = job.settings, job.inputs("prepared")
+    settings, blocks, wanted = job.settings, job.inputs("prepared"), sizes.read(job.settings["sizes"])
     wrong = mislabel.flipped(load_split(job.input("data")))
     drawn = mislabel.resampled(wrong, settings["resamples"], job.seed)
     selection = load_json(job.input("selection")) if "selection" in job.spec["inputs"] else {}
@@ -20,9 +20,9 @@ def main(job: Job):
     rows = []
     for point in settings["cheap"]:
         for size, suspicion, damping in scored(
-            self_influence, lambda count: prepared.members(blocks, count), point, settings["sizes"], selection
+            self_influence, lambda size: prepared.members(blocks, size), point, wanted, selection
         ):
-            described = named | {"ensemble_size": size} | settings["costly"] | resolved(point, damping)
+            described = named | size.columns | settings["costly"] | resolved(point, damping)
             rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))
         progress()
     save_table(job.outputs["table"], pd.DataFrame(rows))

@@ -1,13 +1,19 @@
 """Find flipped training labels by the training loss, at every size and kept epoch of one ensemble."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
 import pandas as pd
 
-from attriflow import mislabel
+from attriflow import mislabel, sizes
 from attriflow.data import load_split
 from attriflow.io import save_table
 from attriflow.job import Job, run
-from attriflow.models import builder, load_trained
+from attriflow.models import Trained, builder, load_trained
 from attriflow.scores import running_mean
+from attriflow.scoring import scored
+from attriflow.sizes import EnsembleSize
 
 
 def main(job: Job):
@@ -15,17 +21,23 @@ def main(job: Job):
     wrong = mislabel.flipped(split)
     drawn = mislabel.resampled(wrong, settings["resamples"], job.seed)
     build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
-    pairs = zip(job.inputs("models"), settings["members"], strict=True)
-    members = [load_trained(path, name, job.seed, build) for path, name in pairs]
+    models = zip(job.inputs("models"), settings["members"], strict=True)
+    every = [(load_trained(path, each["name"], job.seed, build), each["changes"]) for path, each in models]
+    wanted = sizes.read(settings["sizes"])
     named = {"setting": settings["setting"], "ensemble": settings["ensemble"], "method": "loss", "damping_rule": ""}
     rows = []
     for epoch in settings["epochs"]:
-        suspicions = running_mean(mislabel.losses(member, split, epoch) for member in members)
-        for size, suspicion in enumerate(suspicions, 1):
-            if size in settings["sizes"]:
-                described = named | {"ensemble_size": size, "epoch": epoch}
-                rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))
+        losses = partial(mislabel.losses, split=split, epoch=epoch)
+        for size, suspicion, _ in scored(running_mean, partial(of_members, losses, every), {}, wanted, {}):
+            described = named | size.columns | {"epoch": epoch}
+            rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))
     save_table(job.outputs["table"], pd.DataFrame(rows))
+
+
+def of_members(losses: Callable, every: list[tuple[Trained, list[dict]]], size: EnsembleSize) -> Iterator[np.ndarray]:
+    """The losses (n,) of the members of an ensemble of a size, from its models and their changes."""
+    for trained, changes in every[: size.models]:
+        yield from (losses(trained.changed(change)) for change in changes[: size.per_model])
 
 
 if __name__ == "__main__":

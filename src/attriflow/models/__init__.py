@@ -9,7 +9,7 @@ from torch's default generator, which the engine seeds from the run's stream.
 
 import fnmatch
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from attriflow import changes
 from attriflow.device import CPU
 from attriflow.io import load_weights
 from attriflow.registry import Registry
@@ -65,6 +66,7 @@ class Trained:
     rates: learning rate at the end of each of these epochs; none of a user's own.
     run, recipe: the training that made it and how, where they are known; trained_on: the device of that training.
     device, dtype: where its gradients are computed, and in what precision.
+    change: what a member of an ensemble does to it, see `attriflow.changes`.
     """
 
     name: str
@@ -77,31 +79,65 @@ class Trained:
     trained_on: str = "cpu"
     device: torch.device = CPU
     dtype: torch.dtype = torch.float64
+    change: dict = field(default_factory=dict)
 
     @property
     def final(self) -> dict[str, torch.Tensor]:
         """The state dict of the final model."""
         return self.checkpoints[max(self.checkpoints)]
 
-    def model(self, epoch: int | str = "last", parameters: str = "all") -> nn.Module:
-        """The model after an epoch, in evaluation mode, on its device and in its dtype.
+    def changed(self, change: dict) -> "Trained":
+        """The member of an ensemble that is this model with a change.
+
+        Raises ValueError for a checkpoint of an epoch that was not kept.
+        """
+        member = replace(self, change=change)
+        epoch = change.get("epoch", "last")
+        if epoch == "last":
+            return member
+        self._expect_kept(epoch)
+        checkpoints = {each: state for each, state in self.checkpoints.items() if each <= epoch}
+        return replace(member, checkpoints=checkpoints, rates={at: self.rates[at] for at in checkpoints if self.rates})
+
+    def model(self, epoch: int | str = "last", parameters: str = "all", part: str = "gradients") -> nn.Module:
+        """The model after an epoch, in evaluation mode, on its device and in its dtype, changed where it is a member.
 
         Only the chosen parameters require gradients.
 
-        parameters: 'all', 'last' for those of the last layer, or a pattern of their names (`blocks.*`, `*lora*`).
+        part: of a score, for which the model is taken: its 'gradients', or TRAK's 'residuals', of which a change may
+        leave one alone. parameters: 'all', 'last' for those of the last layer, or a pattern of their names (`blocks.*`,
+        `*lora*`).
         Raises ValueError for an epoch that was not kept, for weights of another architecture, and for a pattern that
         no parameter matches.
         """
         epoch = max(self.checkpoints) if epoch == "last" else epoch
-        if epoch not in self.checkpoints:
-            raise ValueError(f"model {self.name}: epoch {epoch} was not kept; kept: {sorted(self.checkpoints)}")
+        self._expect_kept(epoch)
         module = built(self.build)
         fill(module, self.checkpoints[epoch], self.name)
+        if changes.acts_on(self.change, part):
+            changes.apply(
+                module, self.change, self.name, partial(stream, self.seed, "changes", self.name, self._number)
+            )
         select(module, parameters)
         return module.to(self.device, self.dtype).eval()
 
+    def _expect_kept(self, epoch: int | str):
+        if epoch not in self.checkpoints:
+            raise ValueError(f"model {self.name}: epoch {epoch} was not kept; kept: {sorted(self.checkpoints)}")
+
+    @property
+    def _number(self) -> int:
+        return self.change.get("number", 0)
+
     def stream(self, *names: str | int) -> np.random.Generator:
-        """Random numbers that belong to this model and the named purpose."""
+        """Random numbers that belong to this member and the named purpose.
+
+        Those of a change of number 0, and of one that leaves gradients alone, are the model's own. Those of another
+        depend on its number, not on its kind: members of the same number share a projection whatever their masks are,
+        so that ensembles of several kinds differ in these alone.
+        """
+        if self._number and changes.acts_on(self.change, "gradients"):
+            names = ("change", self._number, *names)
         return stream(self.seed, "scores", self.name, *names)
 
 

@@ -1,6 +1,7 @@
 """Multilayer perceptron with ReLU, dropout after each hidden layer."""
 
 import math
+from collections import OrderedDict
 
 from torch import nn
 
@@ -11,10 +12,13 @@ def build(
     shape: tuple[int, ...], classes: int, *, hidden: list[PositiveInt] = (128, 64), dropout: Probability = 0.1
 ) -> nn.Module:
     """Hidden layers of the given widths. Default widths and rate: SOURCE: dattri's MNIST benchmark, 784-128-64-10."""
-    layers: list[nn.Module] = [nn.Flatten()]
-    width = math.prod(shape)
-    for units in hidden:
-        # ASSUME: dropout follows every hidden layer and is off when gradients and outputs are taken.
-        layers += [nn.Linear(width, units), nn.ReLU()] + ([nn.Dropout(dropout)] if dropout else [])
+    # ASSUME: dropout follows every hidden layer and is off when gradients and outputs are taken.
+    # A rate of 0 keeps its layers, which an ensemble may mask, and takes no number: weights keep their names.
+    layers, width, numbers = {"0": nn.Flatten()}, math.prod(shape), 3 if dropout else 2
+    for place, units in enumerate(hidden):
+        first = 1 + numbers * place
+        layers |= {str(first): nn.Linear(width, units), str(first + 1): nn.ReLU()}
+        layers[str(first + 2) if dropout else f"dropout_{place}"] = nn.Dropout(dropout)
         width = units
-    return nn.Sequential(*layers, nn.Linear(width, classes))
+    layers[str(1 + numbers * len(hidden))] = nn.Linear(width, classes)
+    return nn.Sequential(OrderedDict(layers))

@@ -10,8 +10,12 @@ and, where the method allows it, of the cheap hyperparameters that matter for it
                                                                       see attriflow.selection
     self_influence(members, *, ...) -> iterator of (n,)               what score gives a training example on itself:
                                                                       mislabelled ones stand out
+    residuals(member, split, *, ...) -> arrays                        those of `prepare` that have no gradients in them:
+                                                                      members that change them alone share the others
 and, where it looks at more than the final model (checkpoints, recipe, subset), the line
     ACCESS = "training"                                               settings of access: final_model refuse it
+and, where it cannot follow a member of an ensemble that changes its model, the line
+    CHANGES = False
 `member` is a models.Trained, `split` a data.Split; `members` yields what prepare made, one member after the other, and
 `score` yields the scores of the ensemble so far after each: every ensemble size comes from one pass. A hyperparameter
 that both functions take is prepared at its largest value and scored at each (a prefix).
@@ -44,6 +48,21 @@ def expect_classes(method: str, split: Split):
         raise ValueError(
             f"{method}: labels are numbers, and the method is for classes; `skip` the setting in its entry"
         )
+
+
+def of_gradients(
+    make: Callable[[dict[str, np.ndarray]], np.ndarray], members: Iterable[dict[str, np.ndarray]]
+) -> Iterator[np.ndarray]:
+    """What `make` makes of the gradients of each member: once for neighbours that share them, the very array `train`.
+
+    `make` must not look at residuals.
+    """
+    last, made = None, None
+    for member in members:
+        gradients = member.get("train")
+        if gradients is None or gradients is not last:
+            last, made = gradients, make(member)
+        yield made
 
 
 def running_mean(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

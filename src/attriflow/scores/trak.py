@@ -28,7 +28,7 @@ from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.outputs import loss, only
 from attriflow.projection import project
-from attriflow.scores import running_mean
+from attriflow.scores import of_gradients, running_mean
 from attriflow.spectrum import Spectrum
 
 _ROWS = 4096  # of projected gradients that are held in float64 at once
@@ -51,6 +51,7 @@ def prepare(
     """
     # ASSUME: the paper has no regression; its residuals are signed there, and their mean over members is that of signed
     # numbers, as the paper's is of 1 - p.
+    found = residuals(member, split, epoch=epoch, parameters=parameters)
     model = member.model(epoch, parameters)
     modelled, explained = (_value, _minus_loss) if split.regression else ("margin", "margin")
     sets = [
@@ -58,16 +59,22 @@ def prepare(
         per_example(model, split.test_x, split.test_y, explained),
     ]
     train, test = project(sets, member.stream, dimension=proj_dim, kind=projection)
-    residuals = _residuals(model, split).numpy(force=True)
     kernel = sum(part.double().T @ part.double() for part in train.split(_ROWS)) / len(train)
-    return {
+    ones = np.ones_like(found["residuals"])
+    return found | {
         "train": train.numpy(force=True),
         "test": test.numpy(force=True),
         "kernel": kernel.numpy(force=True),
-        "residuals": residuals,
-        "explained": residuals if split.regression else np.ones_like(residuals),
+        "explained": _residuals(model, split).numpy(force=True) if split.regression else ones,
         "whole": np.array(projection == "none"),
     }
+
+
+def residuals(
+    member: Trained, split: Split, *, epoch: Epoch = "last", parameters: Parameters = "all"
+) -> dict[str, np.ndarray]:
+    """Residuals Q (n,), by one pass forward over the training examples."""
+    return {"residuals": _residuals(member.model(epoch, parameters, "residuals"), split).numpy(force=True)}
 
 
 def _value(outputs: Tensor, _: Tensor) -> Tensor:
@@ -111,7 +118,7 @@ def _means(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The means of what `kernel` makes of the members so far, and of their residuals (n,)."""
     for_kernels, for_residuals = tee(members)
-    kernels = running_mean(kernel(member) for member in for_kernels)
+    kernels = running_mean(of_gradients(kernel, for_kernels))
     return zip(kernels, running_mean(member["residuals"] for member in for_residuals), strict=True)
 
 
