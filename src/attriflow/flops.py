@@ -123,7 +123,7 @@ def _solve(factor: Tensor, right: Tensor) -> int:
 
 def _fft(last: int, transforms: int) -> int:
     """Of so many real transforms of this length."""
-    # SOURCE: Cooley and Tukey 1965, as FFTW's benchmarks count: 5 N log2 N of complex numbers, half of that of real ones
+    # SOURCE: benchmarks of FFTW count 5 N log2 N for complex numbers, half of that for real ones
     return round(2.5 * transforms * last * math.log2(max(2, last)))
 
 

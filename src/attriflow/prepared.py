@@ -2,8 +2,8 @@
 
 A block holds whole models, with all their members: the arrays of a member under its place in the block, `0/train`, and
 with an entry a member `models` and `numbers`, which model of the ensemble it is of and which of its members it is,
-`seconds`, `cpu_seconds` and `flops`, what making it took, and `shared`: whether it holds its residuals alone, everything else being that of its
-model's first member.
+`seconds`, `cpu_seconds` and `flops`, what making it took, and `shared`: whether it holds its residuals alone,
+everything else being that of its model's first member.
 """
 
 from collections.abc import Callable, Iterator

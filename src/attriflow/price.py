@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from attriflow import summary
 from attriflow.resamples import interval
 from attriflow.summary import gridded
 
@@ -22,6 +23,8 @@ RESOURCES = (
     "train_seconds", "train_flops", "serve_seconds", "serve_flops", "flops_a_query", "stored_bytes", "cached_bytes",
 )  # fmt: skip
 NAIVE = "independent"  # the kind of ensemble that all others are measured against
+_TRAINING = ("train_seconds", "train_flops", "weights_bytes", "adapter_bytes", "stored_bytes")
+_SERVED = ("serve_seconds", "serve_flops", "seconds_a_query", "flops_a_query_amortised")
 ANY = "any"  # in place of a kind of ensemble: whichever is cheapest
 _NUMBER = 4  # bytes of a number of a stored model
 
@@ -103,11 +106,37 @@ def _changes_gradients(change: dict) -> bool:
     return bool(change) and "gradients" in change.get("parts", ["gradients"])
 
 
+def table(
+    measured: pd.DataFrame, serving_costs: dict[str, Sequence[float]], ensemble: dict, kind: str, query: dict
+) -> pd.DataFrame:
+    """Measurements of one costly point of an ensemble with what each of them cost.
+
+    measured: rows of the rule `evaluate`, `point` being the name of the array of scores. serving_costs: of each of
+    these what `SERVING` names. ensemble, query: as the rules of these names wrote them. kind: of the ensemble.
+    """
+    rows = []
+    for row in measured.to_dict("records"):
+        size, point = (row["models"], row["per_model"]), row.pop("point")
+        cheap = point.partition(",")[2]  # behind the size
+        members = used(ensemble["members"], *size)
+        costs = training(ensemble, *size) | serving(serving_costs[point], row["test_examples"])
+        rows.append({"kind": kind} | row | costs | {"flops_a_query": of_query(members, query, cheap)})
+    return pd.DataFrame(rows, index=measured.index)
+
+
+def arranged(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns in their order: names, hyperparameters, what it is worth, what it costs."""
+    costs = [*_TRAINING, *SERVING, *_SERVED, "flops_a_query"]
+    return summary.arranged(table.drop(columns=["kind", *costs])).assign(
+        **{name: table[name] for name in ["kind", *costs]}
+    )
+
+
 # --- who is cheapest -----------------------------------------------------------------------------------------
 
 
 def front(costs: Sequence[float], values: Sequence[float]) -> np.ndarray:
-    """Which of several are on the Pareto front: none costs less and is worth as much, or costs as much and is worth more.
+    """Which of several are on the Pareto front: nobody costs less and is worth as much, or costs as much for more.
 
     >>> front([1, 2, 3, 3], [0.1, 0.5, 0.4, 0.6])
     array([ True,  True, False,  True])

@@ -1,19 +1,14 @@
 """Make what one method needs of a block of members: its costly part."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-
 import numpy as np
-from torch import nn
 
 from attriflow import changes, flops
 from attriflow.data import load_split
-from attriflow.device import DTYPES
 from attriflow.io import save_arrays
 from attriflow.job import Job, run
+from attriflow.members import of_block
 from attriflow.memory import Size, refuse_what_cannot_fit
-from attriflow.models import Trained, builder, load_trained
-from attriflow.runs import Run
+from attriflow.models import builder
 
 
 def main(job: Job):
@@ -23,7 +18,7 @@ def main(job: Job):
     spent, places = [], []
 
     def arrays():
-        for place, (model, number, member) in enumerate(members(job, build)):
+        for place, (model, number, member) in enumerate(of_block(job, build)):
             if place == 0:
                 size = Size.of(member, split, hyperparameters.get("parameters", "all"))
                 refuse_what_cannot_fit(job.registry, settings["kind"], size, hyperparameters)
@@ -44,18 +39,6 @@ def main(job: Job):
             yield name, np.array(column)  # see attriflow.prepared
 
     save_arrays(job.outputs["prepared"], arrays())
-
-
-def members(job: Job, build: Callable[[], nn.Module]) -> Iterator[tuple[int, int, Trained]]:
-    """Every member of the block, model by model: which model of the ensemble, and which of its members, it is."""
-    settings = job.settings
-    described = zip(settings["members"], job.inputs("models"), strict=True)
-    for model, (each, path) in enumerate(described, settings["first"]):
-        known = Run.from_dict(each["run"]) if each["run"] else None  # not where the final model is all there is
-        trained = load_trained(path, each["name"], job.seed, build, known, settings["recipe"])
-        trained = replace(trained, device=job.device, dtype=DTYPES[settings["dtype"]])
-        for number, change in enumerate(each["changes"]):
-            yield model, number, trained.changed(change)
 
 
 if __name__ == "__main__":
