@@ -15,11 +15,11 @@ def dropout(models: int, masks: int, **change) -> list[dict]:
     return [member(i, {"kind": "dropout", "number": d} | change) for i in range(models) for d in range(masks)]
 
 
-def described(members: list[dict], adapters: tuple = ()) -> dict:
+def described(members: list[dict], **more: dict) -> dict:
     """An ensemble whose models took 10 seconds and 1000 operations, and have 25 parameters."""
     cost = {"training_seconds": 10.0, "training_flops": 1000, "parameters": 25}
-    models = [{"name": name} | cost for name in dict.fromkeys(each["name"] for each in members)]
-    return {"members": members, "models": models, "adapters": list(adapters)}
+    models = [{"name": name} | cost | more for name in dict.fromkeys(each["name"] for each in members)]
+    return {"members": members, "models": models}
 
 
 def test_a_model_is_trained_and_stored_once_however_many_members_it_has():
@@ -31,7 +31,7 @@ def test_a_model_is_trained_and_stored_once_however_many_members_it_has():
 def test_every_adapter_and_every_checkpoint_is_stored():
     lora = [member(i, {"kind": "lora", "number": d}) for i in range(3) for d in range(4)]
     one = {"training_seconds": 1.0, "training_flops": 10, "parameters": 3}
-    found = price.training(described(lora, [{"name": f"full-{i}"} | one for i in range(3)]), 2, 2)
+    found = price.training(described(lora, adapter=one), 2, 2)
     assert (found["train_seconds"], found["train_flops"]) == (24.0, 2040)
     assert (found["weights_bytes"], found["adapter_bytes"], found["stored_bytes"]) == (200, 48, 248)
     epochs = [member(0, {"kind": "checkpoint", "number": d, "epoch": e}) for d, e in enumerate(["last", 5, 10])]

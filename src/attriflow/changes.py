@@ -6,6 +6,7 @@ Kinds of change:
     gaussian     or by Gaussian factors of the same mean and variance
     projection   nothing but the member's random stream, which every number of a change has
     checkpoint   the model as it was after an epoch (`Trained.changed`)
+    lora         low-rank adapters, which alone have gradients (`attriflow.lora`); `Trained` knows their weights
 
 A fixed mask makes a sub-network: one for each unit, the same for every example and position. A fresh one belongs to an
 example, as in training. It is a function of what the model is given: the numbers of an example, hashed, count through a
@@ -19,6 +20,8 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from attriflow import lora
 
 PARTS = ("gradients", "residuals")  # of a score that a change may act on: what is solved with, and TRAK's Q
 
@@ -46,8 +49,11 @@ def apply(module: nn.Module, change: dict, name: str, random: Random):
             _mask(module, change["rate"], name, partial(_Fresh if change["fresh"] else _Fixed, random), _bernoulli)
         case "gaussian":
             _mask(module, change["rate"], name, partial(_Fixed, random), _gaussian)
+        case "lora":
+            lora.insert(module, **change["adapter"])
         case kind:
-            raise ValueError(f"model {name}: unknown change '{kind}'; known: dropout, gaussian, projection, checkpoint")
+            known = "dropout, gaussian, projection, checkpoint, lora"
+            raise ValueError(f"model {name}: unknown change '{kind}'; known: {known}")
 
 
 def _mask(module: nn.Module, rate: float | None, name: str, site: Callable[..., nn.Module], draw):

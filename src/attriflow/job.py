@@ -49,6 +49,11 @@ class Job:
         provenance.verify(Path(entry["path"]), Path(entry["made"]), entry["spec"])
         return Path(entry["path"])
 
+    def adapters(self) -> list[Path | None]:
+        """The adapters of each of its models; None where they have none."""
+        models = self.spec["inputs"]["models"]
+        return self.inputs("adapters") if "adapters" in self.spec["inputs"] else [None] * len(models)
+
     def _refuse_changed_code(self):
         """What runs must be what the spec says: code may have been edited since the run began."""
         script = Path(sys.modules["__main__"].__file__).resolve()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from attriflow import lora
 from attriflow.curvature import activations
 from attriflow.data import Split
 from attriflow.device import inputs
 from attriflow.io import load_arrays
 from attriflow.memory import Size
-from attriflow.models import Trained, builder, built
+from attriflow.models import Trained, builder, built, with_adapters
 from attriflow.registry import Registry
 
 
@@ -42,10 +43,19 @@ def network(registry: Registry, data: str, digest: str, model: str) -> Network:
 
 
 @cache
-def size(of: Network, parameters: str, checkpoints: tuple[int, ...]) -> Size:
-    """The size of its problem for a method that attributes these parameters, by models with these checkpoints."""
+def size(of: Network, parameters: str, checkpoints: tuple[int, ...], adapter: str = "") -> Size:
+    """The size of its problem for a method that attributes these parameters, by models with these checkpoints.
+
+    adapter: options of `lora.insert` (JSON), where adapters are all the parameters there are.
+    """
     weights = built(of.build).state_dict()
-    return Size.of(Trained("untrained", 0, of.build, dict.fromkeys(checkpoints, weights), {}), of.split, parameters)
+    trained = Trained("untrained", 0, of.build, dict.fromkeys(checkpoints, weights), {})
+    if adapter:
+        options = json.loads(adapter)
+        module = built(with_adapters(of.build, weights, "untrained", options))
+        new = {name: module.get_parameter(name).detach() for name in lora.weights(module)}
+        trained = replace(trained, adapters=[new]).changed({"kind": "lora", "adapter": options})
+    return Size.of(trained, of.split, parameters)
 
 
 def _masked(module: nn.Module, x: torch.Tensor) -> int:

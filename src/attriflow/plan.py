@@ -9,7 +9,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Container
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -162,6 +162,7 @@ class Plan:
         for ensemble in chosen_of(self.config, "ensembles", setting):
             members = self._members(ensemble)
             models = [self._model(setting, first, data) for first, *_ in by_model(members).values()]
+            self._adapters(setting, ensemble, members, models, data)
             ensembled = self._ensemble(setting, ensemble, members, models)
             wanted = set(self._sizes(ensemble))
             furthered = []
@@ -225,6 +226,32 @@ class Plan:
             {"data": [Source(data, "data")]},
             [("models", model["kind"])],
         )
+
+    def _adapters(self, setting: str, ensemble: str, members: list[Member], models: list[Job], data: Job):
+        """The adapters of every model of an ensemble that is made of them, trained on the examples of the model."""
+        for model, (name, each) in zip(models, by_model(members).items(), strict=True):
+            changes = [member.change for member in each if member.change.get("kind") == "lora"]
+            if not changes:
+                continue
+            if changes != [changes[0] | {"number": number} for number in range(len(changes))]:
+                raise ConfigError([f"ensembles.{ensemble}: adapters of a model train together: they must be alike"])
+            base = each[0].run
+            runs = [replace(base, stream=f"{base.stream}/adapters/{change['number']}") for change in changes]
+            entry = self.config["settings"][setting]["model"]
+            self._job(
+                "adapt",
+                _adapters_stem(setting, ensemble, model),
+                {"model": entry, "base": name, "adapter": changes[0]["adapter"], "recipe": changes[0]["recipe"]}
+                | {"runs": [run.as_dict() for run in runs]},
+                {"adapters": "pt", "metrics": "json"},
+                {"data": [Source(data, "data")], "model": [Source(model, "model")]},
+                [("models", entry["kind"])],
+            )
+
+    def _adapted(self, setting: str, ensemble: str, models: list[Job]) -> dict[str, list[Source]]:
+        """The adapters of some models of an ensemble as an input of a job that reads these; none where it has none."""
+        jobs = [self.jobs.get(_adapters_stem(setting, ensemble, model)) for model in models]
+        return {"adapters": [Source(job, "adapters") for job in jobs]} if all(jobs) else {}
 
     def _ground_truth(self, setting: str, truth: str, data: Job) -> Job:
         entry = self.config["ground_truth"][truth]
@@ -307,6 +334,9 @@ class Plan:
         described = [asdict(member) | {"run": runs[member.name]} for member in members]
         settings = {"ensemble": ensemble, "members": described}
         inputs = {name: [Source(model, name) for model in models] for name in ("model", "metrics")}
+        adapters = self._adapted(setting, ensemble, models)
+        if adapters:
+            inputs |= adapters | {"adapter_metrics": [Source(each.job, "metrics") for each in adapters["adapters"]]}
         return self._job("ensemble", f"ensembles/{setting}/{ensemble}", settings, {"ensemble": "json"}, inputs)
 
     def _scores(
@@ -342,7 +372,8 @@ class Plan:
                     | {"members": described[block], "first": start}
                     | {"hyperparameters": costly | grid.prefixes(), "dtype": self.config["dtype"]},
                     {"prepared": "npz"},
-                    {"data": [Source(data, "data")], "models": [Source(model, "model") for model in models[block]]},
+                    {"data": [Source(data, "data")], "models": [Source(model, "model") for model in models[block]]}
+                    | self._adapted(setting, ensemble, models[block]),
                     [("scores", entry["kind"]), ("models", training["model"]["kind"])],
                 )
                 prepared.append(Source(job, "prepared"))
@@ -497,7 +528,7 @@ class Plan:
         model, described = self.config["settings"][setting]["model"], self._changed(members, models, wanted)
         kept = (
             []
-            if any("epoch" in member.change for member in members)
+            if any("epoch" in member.change or "adapter" in member.change for member in members)
             else self.config["settings"][setting]["checkpoints"]
         )
         self._job(
@@ -508,7 +539,8 @@ class Plan:
             | {"epochs": [*kept, "last"]}
             | self.config["evaluation"],
             {"table": "csv"},
-            {"models": [Source(each, "model") for each in models[: len(described)]], "data": [Source(data, "data")]},
+            {"models": [Source(each, "model") for each in models[: len(described)]], "data": [Source(data, "data")]}
+            | self._adapted(setting, ensemble, models[: len(described)]),
             [("models", model["kind"])],
         )
 
@@ -830,6 +862,10 @@ class Plan:
         kinds = self.registry.constants("figures", figure).get("KINDS", ())
         there = {self._kind(job) for job in self.room("evaluation") if job.rule == "evaluate"}
         return [f"an ensemble of the kind '{kind}'" for kind in kinds if kind not in there]
+
+
+def _adapters_stem(setting: str, ensemble: str, model: Job) -> str:
+    return f"models/{setting}/adapters/{ensemble}/{Path(model.stem).name}"
 
 
 _SUBSETS = "a ground truth of the kind 'subsets'"  # what the LDS is measured by

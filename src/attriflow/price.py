@@ -48,13 +48,13 @@ def training(ensemble: dict, models: int, per_model: int) -> dict[str, float]:
     """What making the members of an ensemble of a size took, and the bytes of the weights that they stand for.
 
     A model counts once however many members share it, its weights once for each of its checkpoints among them; an
-    adapter counts with its member. ensemble: as the rule of this name describes it; `adapters` holds an entry a model
-    that has any, what one of them took.
+    adapter counts with its member. ensemble: as the rule of this name describes it; `adapter` of a model is one of its
+    adapters, where it has any.
     """
     members = used(ensemble["members"], models, per_model)
     names = dict.fromkeys(member["name"] for member in members)
     trained = {each["name"]: each for each in ensemble["models"]}
-    adapted = [each for each in ensemble["adapters"] if each["name"] in names]
+    adapted = [trained[name]["adapter"] for name in names if "adapter" in trained[name]]
     weights = {(member["name"], member["change"].get("epoch")) for member in members}
     made = [(trained[name], 1) for name in names] + [(each, per_model) for each in adapted]
     stored = {

@@ -32,11 +32,12 @@ def megabytes(job: Job, registry: Registry) -> int:
 def _prepare(job: Job, registry: Registry) -> int:
     kind, hyperparameters = job.settings["kind"], job.settings["hyperparameters"]
     beside = 4 * _bytes(job, "data") + 4 * max(_each(job, "models"))  # each in float32 and float64; a member at a time
+    change = job.settings["members"][0]["changes"][0]
     network, checkpoints = _network(job, registry), tuple(job.inputs["models"][0].job.settings["checkpoints"])
     from attriflow.memory import needed
     from attriflow.network import size
 
-    problem = size(network, hyperparameters.get("parameters", "all"), checkpoints)
+    problem = size(network, hyperparameters.get("parameters", "all"), checkpoints, _adapter(change))
     said = needed(registry, kind, problem, hyperparameters)
     return _TORCH + beside + (_UNSAID if said is None else said)
 
@@ -58,6 +59,25 @@ def _adopt(job: Job, registry: Registry) -> int:
     """The file, the module and a copy, and the outputs of all examples in float64."""
     held = 4 * os.stat(job.settings["file"]).st_size
     return _TORCH + 4 * _bytes(job, "data") + held + 16 * _network(job, registry).activations * max(_examples(job))
+
+
+def _adapt(job: Job, registry: Registry) -> int:
+    """The base model, a copy of it for every adapter of a stack, and what training these takes; then all outputs."""
+    network, settings = _network(job, registry), job.settings
+    from attriflow.engine import MOST_IN_A_STACK, STACK_BYTES
+    from attriflow.network import size
+
+    problem = size(network, "all", (settings["recipe"]["epochs"],), _adapter(settings))
+    stack = min(len(settings["runs"]), MOST_IN_A_STACK, max(1, STACK_BYTES // (12 * problem.p)))
+    weights = 4 * network.p + 40 * problem.p
+    passes = 8 * network.masked * _examples(job)[0] + 16 * problem.activations * settings["recipe"]["batch_size"]
+    held = 4 * _bytes(job, "data") + 4 * _bytes(job, "model")
+    return _TORCH + held + stack * (weights + passes) + 16 * problem.activations * max(_examples(job))
+
+
+def _adapter(said: dict) -> str:
+    """The options of adapters, where there are any, for `network.size`."""
+    return json.dumps(said["adapter"]) if "adapter" in said else ""
 
 
 def _retrain(job: Job, registry: Registry) -> int:
@@ -194,6 +214,7 @@ _RULES = {
     "score": _score,
     "train": _train,
     "adopt": _adopt,
+    "adapt": _adapt,
     "retrain": _retrain,
     "evaluate": _evaluate,
     "mislabel": _mislabel,

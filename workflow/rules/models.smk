@@ -1,6 +1,6 @@
 # Models: the trained members that a score may look at.
 rule models:
-    """Train, or adopt, every member."""
+    """Train, or adopt, every member, and train adapters."""
     input:
         made_by("models"),
 
@@ -43,3 +43,23 @@ rule adopt:
         runtime=30,
     shell:
         'python "$SCRIPTS/adopt.py" {input.spec:q} --threads {threads}'
+
+
+rule adapt:
+    """Train every adapter of one model, beside its frozen weights."""
+    input:
+        unpack(needs("models/{setting}/adapters/{ensemble}/{model}")),
+    output:
+        adapters="results/models/{setting}/adapters/{ensemble}/{model}.pt",
+        metrics="results/models/{setting}/adapters/{ensemble}/{model}.json",
+        made="results/models/{setting}/adapters/{ensemble}/{model}.made.json",
+    log:
+        "logs/models/{setting}/adapters/{ensemble}/{model}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("models/{setting}/adapters/{ensemble}/{model}"),
+        runtime=120,
+    shell:
+        'python "$SCRIPTS/adapt.py" {input.spec:q} --threads {threads}'

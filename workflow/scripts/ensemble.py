@@ -1,4 +1,4 @@
-"""Describe one ensemble: its members, and what they cost."""
+"""Describe one ensemble: its members, and what their models, and an adapter of each, cost."""
 
 from pathlib import Path
 
@@ -25,7 +25,20 @@ def main(job: Job):
         }
         for name, model, metrics, cost in models
     ]
-    content = {"ensemble": job.settings["ensemble"], "members": members, "models": described, "adapters": []}
+    if "adapters" in job.spec["inputs"]:
+        adapted = zip(job.inputs("adapters"), job.inputs("adapter_metrics"), job.costs("adapters"), strict=True)
+        for model, (path, metrics, cost) in zip(described, adapted, strict=True):
+            found = load_json(metrics)
+            count = len(found["adapters"])
+            model["adapter"] = {  # one of them
+                "adapters": str(path),
+                "bytes": path.stat().st_size / count,
+                "parameters": found["parameters"],
+                "training_flops": found["training_flops"],
+                "training_seconds": cost["seconds"] / count,
+                "training_cpu_seconds": cost["cpu_seconds"] / count,
+            }
+    content = {"ensemble": job.settings["ensemble"], "members": members, "models": described}
     save_json(job.outputs["ensemble"], content)
 
 

@@ -21,8 +21,11 @@ def main(job: Job):
     wrong = mislabel.flipped(split)
     drawn = mislabel.resampled(wrong, settings["resamples"], job.seed)
     build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
-    models = zip(job.inputs("models"), settings["members"], strict=True)
-    every = [(load_trained(path, each["name"], job.seed, build), each["changes"]) for path, each in models]
+    models = zip(job.inputs("models"), job.adapters(), settings["members"], strict=True)
+    every = [
+        (load_trained(path, each["name"], job.seed, build, adapters=adapters), each["changes"])
+        for path, adapters, each in models
+    ]
     wanted = sizes.read(settings["sizes"])
     named = {"setting": settings["setting"], "ensemble": settings["ensemble"], "method": "loss", "damping_rule": ""}
     rows = []

@@ -4,7 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from attriflow.engine.dropout import Site
@@ -43,17 +43,21 @@ class Stack:
         skeleton = copy.deepcopy(modules[0]).to("meta")
         for name in self._masks:
             skeleton.set_submodule(name, _Masked())
-        self._buffers = {name: values.to(x.device) for name, values in stack_module_state(modules)[1].items()}
-        self._kept = self._buffers.keys() & modules[0].state_dict().keys()  # a module may make others anew
+        self._stacked, self._shared = _frozen(modules, x.device)
+        self._kept = modules[0].state_dict().keys()  # a module may make other buffers anew
 
-        def weighted_loss(state, x, y, shares):
-            return (loss(functional_call(skeleton, state, (x,)), y) * shares).sum()
+        def weighted_loss(free, stacked, shared, x, y, shares):
+            return (loss(functional_call(skeleton, free | stacked | shared, (x,)), y) * shares).sum()
 
-        self._losses = vmap(weighted_loss, randomness="error")
+        self._losses = vmap(weighted_loss, in_dims=(0, 0, None, 0, 0, 0), randomness="error")
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of the weights, name -> (runs, ...), as the module's state dict names them."""
-        return self.flat.state() | {name: self._buffers[name].clone() for name in sorted(self._kept)}
+        """A copy of the weights, name -> (runs, ...), as the module's state dict names them; what is shared, a view."""
+        runs = len(self.flat.values)
+        shared = {name: values.expand(runs, *values.shape) for name, values in self._shared.items()}
+        stacked = {name: values.clone() for name, values in self._stacked.items()}
+        held = self.flat.state() | stacked | shared
+        return {name: held[name] for name in self._kept if name in held}
 
     def backward(self, y: Tensor, places: Tensor, shares: Tensor | None, noise: list[Tensor], decay: float) -> Tensor:
         """gradients <- decay * gradients + the gradient of each run's weighted loss; returns these losses (runs,).
@@ -63,9 +67,9 @@ class Stack:
         """
         shares = self.flat.values.new_full(places.shape, 1 / places.shape[1]) if shares is None else shares
         free = {name: values.detach().requires_grad_() for name, values in self.flat.parameters.items()}
-        state = free | self._buffers | {f"{name}.mask": mask for name, mask in zip(self._masks, noise, strict=True)}
+        stacked = self._stacked | {f"{name}.mask": mask for name, mask in zip(self._masks, noise, strict=True)}
         try:
-            losses = self._losses(state, self._x[places], y[places], shares)
+            losses = self._losses(free, stacked, self._shared, self._x[places], y[places], shares)
         except RuntimeError as error:
             if "random" not in str(error):
                 raise
@@ -77,6 +81,17 @@ class Stack:
         for gradient, new in zip(self.flat.gradients.values(), found, strict=True):
             gradient.mul_(decay).add_(new)
         return losses.detach()
+
+
+def _frozen(modules: list[nn.Module], device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What does not train: of each run, (runs, ...), with buffers, which a module may change; and what all share."""
+    every = [dict(module.named_parameters()) for module in modules]
+    names = [name for name, parameter in every[0].items() if not parameter.requires_grad]
+    shared = {name for name in names if all(torch.equal(every[0][name], each[name]) for each in every)}
+    own = {name: [each[name].detach() for each in every] for name in names if name not in shared}
+    own |= {name: [module.get_buffer(name) for module in modules] for name, _ in modules[0].named_buffers()}
+    stacked = {name: torch.stack(values).to(device) for name, values in own.items()}
+    return stacked, {name: every[0][name].detach().to(device) for name in names if name in shared}
 
 
 def _sites(module: nn.Module, x: Tensor) -> tuple[list[Site], list[str]]:

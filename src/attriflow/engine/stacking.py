@@ -24,13 +24,14 @@ def _padded(size: int) -> int:
 
 
 class Flat:
-    """Parameters and their gradient buffers, (runs, p padded), and views of both by the names of the module."""
+    """Trainable parameters and their gradient buffers, (runs, p padded), and views of both by the module's names."""
 
     def __init__(self, modules: list[nn.Module], device: torch.device):
         places, end = {}, 0
         for name, parameter in modules[0].named_parameters():
-            places[name] = (end, parameter.shape)
-            end += _padded(parameter.numel())
+            if parameter.requires_grad:
+                places[name] = (end, parameter.shape)
+                end += _padded(parameter.numel())
         dtype = next(modules[0].parameters()).dtype
         self.values = torch.zeros(len(modules), end, device=device, dtype=dtype)
         self.buffer = torch.zeros(len(modules), end, device=device, dtype=dtype)

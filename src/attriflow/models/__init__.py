@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from attriflow import changes
+from attriflow import changes, lora
 from attriflow.device import CPU
 from attriflow.io import load_weights
 from attriflow.registry import Registry
@@ -44,6 +44,24 @@ def built(build: Callable[[], nn.Module]) -> nn.Module:
         return build()
 
 
+def with_adapters(
+    build: Callable[[], nn.Module], weights: dict[str, torch.Tensor], name: str, options: dict
+) -> Callable[[], nn.Module]:
+    """A function that builds a trained model with new adapters, which are all that require gradients.
+
+    weights: the state dict of the model, whose name is for errors. options: those of `lora.insert`, which draws from
+    torch's default generator as `build` does; what `build` draws changes no adapter.
+    """
+
+    def make() -> nn.Module:
+        module = built(build)
+        fill(module, weights, name)
+        lora.insert(module, **options)
+        return module
+
+    return make
+
+
 def load_trained(
     path: Path,
     name: str,
@@ -51,10 +69,12 @@ def load_trained(
     build: Callable[[], nn.Module],
     run: Run | None = None,
     recipe: dict | None = None,
+    adapters: Path | None = None,
 ) -> "Trained":
-    """A model that the models room saved, with the run and the recipe that trained it."""
+    """A model that the models room saved, with the run and the recipe that trained it, and its adapters, if any."""
     content = load_weights(path)
-    return Trained(name, seed, build, content["checkpoints"], content["rates"], run, recipe, content["device"])
+    trained = Trained(name, seed, build, content["checkpoints"], content["rates"], run, recipe, content["device"])
+    return replace(trained, adapters=load_weights(adapters)["adapters"]) if adapters else trained
 
 
 @dataclass(frozen=True)
@@ -67,6 +87,7 @@ class Trained:
     run, recipe: the training that made it and how, where they are known; trained_on: the device of that training.
     device, dtype: where its gradients are computed, and in what precision.
     change: what a member of an ensemble does to it, see `attriflow.changes`.
+    adapters: state dicts of adapters that were trained on the final model, of which a change names one by its number.
     """
 
     name: str
@@ -80,6 +101,7 @@ class Trained:
     device: torch.device = CPU
     dtype: torch.dtype = torch.float64
     change: dict = field(default_factory=dict)
+    adapters: list[dict[str, torch.Tensor]] = field(default_factory=list)
 
     @property
     def final(self) -> dict[str, torch.Tensor]:
@@ -89,9 +111,11 @@ class Trained:
     def changed(self, change: dict) -> "Trained":
         """The member of an ensemble that is this model with a change.
 
-        Raises ValueError for a checkpoint of an epoch that was not kept.
+        Raises ValueError for a checkpoint of an epoch that was not kept, and for an adapter that was not trained.
         """
         member = replace(self, change=change)
+        if change.get("kind") == "lora":
+            return member._of_final_model()
         epoch = change.get("epoch", "last")
         if epoch == "last":
             return member
@@ -99,14 +123,21 @@ class Trained:
         checkpoints = {each: state for each, state in self.checkpoints.items() if each <= epoch}
         return replace(member, checkpoints=checkpoints, rates={at: self.rates[at] for at in checkpoints if self.rates})
 
+    def _of_final_model(self) -> "Trained":
+        """What adapters know: the model that they were trained on."""
+        if self._number >= len(self.adapters):
+            raise ValueError(f"model {self.name} has no adapter {self._number}; {len(self.adapters)} were trained")
+        last = max(self.checkpoints)
+        return replace(self, checkpoints={last: self.final}, rates={at: self.rates[at] for at in [last] if self.rates})
+
     def model(self, epoch: int | str = "last", parameters: str = "all", part: str = "gradients") -> nn.Module:
         """The model after an epoch, in evaluation mode, on its device and in its dtype, changed where it is a member.
 
         Only the chosen parameters require gradients.
 
         part: of a score, for which the model is taken: its 'gradients', or TRAK's 'residuals', of which a change may
-        leave one alone. parameters: 'all', 'last' for those of the last layer, or a pattern of their names (`blocks.*`,
-        `*lora*`).
+        leave one alone. parameters: 'all', 'last' for those of the last layer, or a pattern of their names
+        (`blocks.*`). Where there are adapters, they are all the parameters there are.
         Raises ValueError for an epoch that was not kept, for weights of another architecture, and for a pattern that
         no parameter matches.
         """
@@ -118,6 +149,8 @@ class Trained:
             changes.apply(
                 module, self.change, self.name, partial(stream, self.seed, "changes", self.name, self._number)
             )
+        if self.change.get("kind") == "lora":
+            fill_adapters(module, self.adapters[self._number], f"{self.name}, adapter {self._number}")
         select(module, parameters)
         return module.to(self.device, self.dtype).eval()
 
@@ -143,14 +176,14 @@ class Trained:
 
 def select(module: nn.Module, parameters: str):
     """Let only the chosen parameters require gradients; see `Trained.model`."""
-    names = [name for name, _ in module.named_parameters()]
+    names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     layer = names[-1].rpartition(".")[0]
     pattern = {"all": "*", "last": f"{layer}.*" if layer else names[-1]}.get(parameters, parameters)
     chosen = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
     if not chosen:
         raise ValueError(f"parameters: no parameter matches '{parameters}'; the model has {names}")
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad and name in chosen)
+    for name in names:
+        module.get_parameter(name).requires_grad_(name in chosen)
 
 
 def fill(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
@@ -158,6 +191,13 @@ def fill(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
     if wrong := differences(module, weights):
         raise ValueError(f"checkpoint {name} is of another architecture: {'; '.join(wrong)}")
     module.load_state_dict(weights)
+
+
+def fill_adapters(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
+    """Fill the adapters of a module that has them. Raises ValueError as `fill` does."""
+    own = lora.weights(module)
+    frozen = {key: value for key, value in module.state_dict().items() if key not in own}
+    fill(module, frozen | weights, name)
 
 
 def differences(module: nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
