@@ -6,6 +6,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY
 from matplotlib import pyplot as plt
+from test_variance import OPTIONS, simulated
 
 from attriflow import price, variance
 from attriflow.figures import (
@@ -17,7 +18,6 @@ from attriflow.figures import (
     ensembles_theory,
 )
 from attriflow.study import plan
-from test_variance import OPTIONS, simulated
 
 SIZES = {
     "independent": [(1, 1), (2, 1), (5, 1), (10, 1), (25, 1)],

@@ -3,7 +3,6 @@
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from attriflow.figures import _style
 from attriflow.price import NAIVE, tops
@@ -67,8 +66,3 @@ def legend(figure: Figure, axes: list[Axes], columns: int = 5):
             found.setdefault(label, handle)
     if found:
         figure.legend(found.values(), found, fontsize=6.5, loc="outside upper center", ncols=columns)
-
-
-def mark(label: str, **style) -> Line2D:
-    """An entry of a legend."""
-    return Line2D([], [], label=label, **style)

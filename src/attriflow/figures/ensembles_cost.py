@@ -68,5 +68,5 @@ def panel(axes: Axes, table: pd.DataFrame, cost: str):
     for _, row in best.iterrows():
         words = f"{row.models}x{row.per_model}" if row.per_model > 1 else str(row.models)
         axes.annotate(words, (row[cost], row.value), (2, 3), textcoords="offset points", fontsize=4.5, color="0.3")
-    if table[cost].max() > 3 * table[cost].min():
+    if table[cost].max() > 20 * table[cost].min():
         axes.set_xscale("log")

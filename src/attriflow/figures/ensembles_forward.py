@@ -15,10 +15,10 @@ def draw(ensembles: pd.DataFrame) -> Figure:
     """LDS against the number of members made of each model, a row a setting, a column a number of models."""
     table = _ensembles.best_points(ensembles)
     method = _ensembles.main_method(table[table.kind == "dropout_forward"])
-    table = table[(table.method == method)]
+    table = table[table.method == method]
     shown = table[table.kind.isin(_SHOWN)]
     settings, counts = list(shown.setting.unique()), sorted(shown.models.unique())
-    size = (2.6 * len(counts) + 0.3, 2.3 * len(settings) + 1.2)
+    size = (max(5.0, 2.6 * len(counts) + 0.3), 2.3 * len(settings) + 1.2)
     figure, panels = plt.subplots(len(settings), len(counts), figsize=size, sharey="row", squeeze=False)
     for row, setting in zip(panels, settings, strict=True):
         for axes, models in zip(row, counts, strict=True):
@@ -27,14 +27,13 @@ def draw(ensembles: pd.DataFrame) -> Figure:
         row[0].set_ylabel("LDS")
     for axes in panels[-1]:
         axes.set_xlabel("members of each model")
-    _ensembles.legend(figure, list(panels.flat))
+    _ensembles.legend(figure, list(panels.flat), columns=3)
     _style.caption(
         figure,
         f"Linear datamodelling score of the test loss by {_style.label(method)}, {_style.counts(table)}; at equal "
         f"numbers of members. Dropout changes gradients and residuals, forward-only dropout the residuals Q, "
-        f"kernel-only dropout the gradients; projections alone change neither. Black lines: naive ensembles of as many "
-        f"models, and of as many models as there are members in the largest one shown or fewer. Each at the "
-        f"hyperparameters that are best on these very subsets.",
+        f"kernel-only dropout the gradients; projections alone change neither. Dashed: naive ensembles of "
+        f"as many models as the number beside the line says. Each at the hyperparameters that are best on these very subsets.",
     )
     return figure
 
