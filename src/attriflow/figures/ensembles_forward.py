@@ -33,7 +33,8 @@ def draw(ensembles: pd.DataFrame) -> Figure:
         f"Linear datamodelling score of the test loss by {_style.label(method)}, {_style.counts(table)}; at equal "
         f"numbers of members. Dropout changes gradients and residuals, forward-only dropout the residuals Q, "
         f"kernel-only dropout the gradients; projections alone change neither. Dashed: naive ensembles of "
-        f"as many models as the number beside the line says. Each at the hyperparameters that are best on these very subsets.",
+        f"as many models as the number beside the line says. Each at the hyperparameters that are best on these very "
+        f"subsets.",
     )
     return figure
 
