@@ -123,7 +123,7 @@ def scale(axes: Axes, numbers: pd.Series):
 
 def caption(figure: Figure, text: str):
     """Words below the figure, as wide as it is."""
-    width = int(19 * figure.get_figwidth())
+    width = int(18 * figure.get_figwidth())
     figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=7, x=0.01, ha="left", color="0.3")
 
 

@@ -62,7 +62,7 @@ def _along(axes: Axes, table: pd.DataFrame):
         )  # fmt: skip
         axes.plot(some.per_model, some.predicted, color=colour, alpha=alpha, linewidth=1)
         first = some.iloc[0]
-        floor = first.within / models + (1 - 1 / models) * first.between
+        floor = first["within"] / models + (1 - 1 / models) * first["between"]
         axes.axhline(floor, color=colour, alpha=alpha, linestyle=":", linewidth=0.8)
     _ensembles.ticks(axes, half.per_model)
     axes.set_ylim(bottom=0)
