@@ -8,6 +8,14 @@ from attriflow.figures import _style
 from attriflow.price import NAIVE, tops
 
 MARKS = "os^Dv<>ph"
+_MARKS = {
+    "dropout": "s",
+    "dropout_forward": "^",
+    "dropout_kernel": "v",
+    "gaussian": "<",
+    "projection": ">",
+    "lora": "D",
+}
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -26,6 +34,11 @@ def naive_last(table: pd.DataFrame) -> pd.DataFrame:
     """The largest naive ensemble, as a table of one row; none where there is no naive one."""
     naive = table[table.kind == NAIVE]
     return naive[naive.models == naive.models.max()].head(1)
+
+
+def mark(kind: str) -> str:
+    """The mark of a kind of ensemble."""
+    return "." if kind == NAIVE else _MARKS.get(kind, "p")
 
 
 def style(table: pd.DataFrame, ensemble: str) -> dict:

@@ -58,11 +58,10 @@ def panel(axes: Axes, table: pd.DataFrame, cost: str):
     for name in table.ensemble.unique():
         some = table[table.ensemble == name]
         looks = _ensembles.style(table, name)
-        naive = some.kind.iloc[0] == NAIVE
-        looks |= {"linestyle": looks["linestyle"] if naive else "none"}
-        mark = "." if naive else _ensembles.MARKS[list(table.ensemble.unique()).index(name) % len(_ensembles.MARKS)]
+        kind = some.kind.iloc[0]
+        looks |= {"marker": _ensembles.mark(kind), "linestyle": looks["linestyle"] if kind == NAIVE else "none"}
         label = _style.ensemble_label(name)
-        axes.plot(some[cost], some.value, marker=mark, markersize=3.5, linewidth=1, alpha=0.8, label=label, **looks)
+        axes.plot(some[cost], some.value, markersize=3.5, linewidth=1, alpha=0.8, label=label, **looks)
     best = table[front(table[cost], table.value)]
     axes.step(best[cost], best.value, where="post", color="0.35", linewidth=0.7, zorder=1)
     for _, row in best.iterrows():
@@ -70,3 +69,5 @@ def panel(axes: Axes, table: pd.DataFrame, cost: str):
         axes.annotate(words, (row[cost], row.value), (2, 3), textcoords="offset points", fontsize=4.5, color="0.3")
     if table[cost].max() > 20 * table[cost].min():
         axes.set_xscale("log")
+    else:
+        axes.ticklabel_format(axis="x", scilimits=(-2, 4))

@@ -45,7 +45,7 @@ def _panel(axes: Axes, table: pd.DataFrame, shown: pd.DataFrame):
         return
     for name in shown.ensemble.unique():
         some = shown[shown.ensemble == name]
-        mark = _ensembles.MARKS[_SHOWN.index(some.kind.iloc[0])]
+        mark = _ensembles.mark(some.kind.iloc[0])
         _ensembles.line(
             axes, some, "per_model", _style.ensemble_label(name), marker=mark, **_ensembles.style(table, name)
         )

@@ -35,10 +35,10 @@ def _panel(axes: Axes, table: pd.DataFrame):
     if table.empty:
         axes.set_axis_off()
         return
-    for place, name in enumerate(table.ensemble.unique()):
+    for name in table.ensemble.unique():
         some = table[table.ensemble == name]
         some = some.loc[some.groupby("models")["per_model"].idxmax()]
-        mark = _ensembles.MARKS[place % len(_ensembles.MARKS)]
+        mark = _ensembles.mark(some.kind.iloc[0])
         _ensembles.line(axes, some, "models", _style.ensemble_label(name), marker=mark, **_ensembles.style(table, name))
     _style.draw_ceiling(axes, table)
     _ensembles.ticks(axes, table.models)
