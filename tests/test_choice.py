@@ -15,6 +15,9 @@ from attriflow.config import ConfigError
 from attriflow.hyperparameters import RULES
 from attriflow.scores import influence
 from attriflow.scoring import scored
+from attriflow.sizes import EnsembleSize
+
+SIZES = [EnsembleSize(1), EnsembleSize(2)]
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +26,8 @@ def prepared(members, split):
 
 
 def first(prepared):
-    """The first so many prepared members."""
-    return lambda count: iter(prepared[:count])
+    """The prepared members of a size."""
+    return lambda size: iter(prepared[: size.members])
 
 
 def chosen(prepared) -> dict:
@@ -47,17 +50,17 @@ def test_every_rule_chooses_a_damping(prepared):
 def test_scores_at_a_rule_are_scores_at_what_it_chooses(prepared, rule):
     dampings = chosen(prepared)["chosen"]
     point = {"damping": rule, "relatif": "none"}
-    for size, found, damping in scored(influence.score, first(prepared), point, [1, 2], chosen(prepared)):
-        assert damping == dampings[f"ensemble_size={size}"][rule]["damping"]
-        expected = list(influence.score(prepared[:size], damping=damping))[-1]
+    for size, found, damping in scored(influence.score, first(prepared), point, SIZES, chosen(prepared)):
+        assert damping == dampings[f"ensemble_size={size.written}"][rule]["damping"]
+        expected = list(influence.score(prepared[: size.members], damping=damping))[-1]
         np.testing.assert_array_equal(found, expected)
 
 
 def test_where_a_rule_chooses_nothing_there_are_no_scores(prepared):
     nothing = chosen(prepared)
     nothing["chosen"]["ensemble_size=1"]["select"]["damping"] = None
-    found = scored(influence.score, first(prepared), {"damping": "select"}, [1, 2], nothing)
-    assert [size for size, _, _ in found] == [2]
+    found = scored(influence.score, first(prepared), {"damping": "select"}, SIZES, nothing)
+    assert [size.written for size, _, _ in found] == [2]
 
 
 def test_a_rule_needs_a_spectrum():

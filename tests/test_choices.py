@@ -14,7 +14,7 @@ def measured() -> tuple[pd.DataFrame, np.ndarray]:
     """A grid of dampings, what a rule chose, and Grad-Dot, at two values of a hyperparameter; 400 paired resamples."""
     rows = []
     for epoch, scale in (("5", 1.0), ("last", 0.5)):
-        named = {"setting": "s", "ensemble": "e", "ensemble_size": 1, "epoch": epoch}
+        named = {"setting": "s", "ensemble": "e", "ensemble_size": 1, "models": 1, "per_model": 1, "epoch": epoch}
         fixed = {"truth": "subsets", "metric": "lds", "output": "loss", "low": 0, "high": 1, "ceiling": 0.9}
         costs = {"seconds": 1, "peak_mib": 1, "rows": 10, "test_examples": 5, "confidence": 0.9}
         points = [(damping, value, "") for damping, value in GRID.items()] + [(0.3, 0.45, "select")]

@@ -79,6 +79,16 @@ def test_the_general_path_equals_training_one_by_one_dropout_included(split):
     assert difference.abs().max() < 2e-6
 
 
+def test_what_is_frozen_stays_as_each_run_drew_it(split):
+    def build():
+        module = Convolution()
+        module.convolution.requires_grad_(False)
+        return module
+
+    recipe = RECIPE | {"weight_decay": 0.01}
+    assert (trained(build, split, recipe=recipe) - one_by_one(build, split, recipe)).abs().max() < 2e-6
+
+
 def test_both_paths_train_the_same_model(split, monkeypatch):
     fast = trained(WITH_DROPOUT, split)
     monkeypatch.setattr(layers, "supports", lambda module: False)

@@ -344,6 +344,14 @@ def members():
 """
 
 
+def test_a_method_that_asks_for_an_epoch_that_adapters_do_not_know_is_refused():
+    config = yaml.safe_load(CONFIG.replace("  grad_dot:\n", "  grad_dot: {epoch: [2, last]}\n"))
+    with pytest.raises(
+        ConfigError, match=r"grad_dot.epoch: .* are adapters of the last epoch, not epoch 2; let it score"
+    ):
+        study.plan(ROOT, config)
+
+
 def test_adapters_that_are_not_alike_are_refused(tmp_path):
     (tmp_path / "mine/ensembles").mkdir(parents=True)
     (tmp_path / "mine/ensembles/mixed.py").write_text(MIXED)

@@ -211,8 +211,8 @@ def noisy_project(tmp_path_factory) -> Project:
 def test_a_run_with_label_noise_ends_in_one_tidy_table_and_a_figure(noisy_project):
     table = pd.read_csv(noisy_project.folder / "results/evaluation/mislabel.csv")
     assert list(table.columns) == [
-        "setting", "ensemble", "ensemble_size", "method", "epoch", "parameters", "target", "curvature", "damping",
-        "relative", "damping_rule", "auc", "low", "high", "flipped", "n", "confidence",
+        "setting", "ensemble", "ensemble_size", "models", "per_model", "method", "epoch", "parameters", "target",
+        "curvature", "damping", "relative", "damping_rule", "auc", "low", "high", "flipped", "n", "confidence",
     ]  # fmt: skip
     assert table.groupby("method").size().to_dict() == {"grad_dot": 2, "influence": 6, "loss": 4}
     ruled = table[table.damping_rule == "mean_mode"]

@@ -19,8 +19,8 @@ KINDS = {"trak": "trak", "influence": "influence", "mine": "mine", "logra": "log
 def rows(values: dict[tuple, float], names: tuple[str, ...], **fixed) -> pd.DataFrame:
     """A table of points (their values of `names`) with their LDS, the same on both halves."""
     common = {
-        "setting": "a", "ensemble": "independent", "ensemble_size": 1, "method": "trak", "truth": "subsets",
-        "metric": "lds", "output": "loss", "confidence": 0.9, "damping_rule": "",
+        "setting": "a", "ensemble": "independent", "ensemble_size": 1, "models": 1, "per_model": 1, "method": "trak",
+        "truth": "subsets", "metric": "lds", "output": "loss", "confidence": 0.9, "damping_rule": "",
     } | fixed  # fmt: skip
     each = [common | dict(zip(names, point, strict=True)) | {"value": value} for point, value in values.items()]
     table = pd.DataFrame(each)

@@ -83,7 +83,7 @@ def test_draws_depend_on_seed_and_numbers_alone():
 
 def test_a_method_that_chooses_nothing_has_no_line():
     flat = Spectrum(np.ones(1), np.ones((1, 6)), np.ones(1), dimension=1)
-    names = {"setting": "s", "ensemble": "e", "ensemble_size": 1, "point": "p"}
+    names = {"setting": "s", "ensemble": "e", "ensemble_size": 1, "models": 1, "per_model": 1, "point": "p"}
     rows = [table([flat]).assign(method="trak", **names), table([alike(6)]).assign(method="logra", **names)]
     (axes,) = figure.draw(pd.concat(rows[:1], ignore_index=True)).axes
     assert axes.get_legend_handles_labels()[1] == []

@@ -46,9 +46,10 @@ def apply(module: nn.Module, change: dict, name: str, random: Random):
         case None | "projection" | "checkpoint":
             return
         case "dropout":
-            _mask(module, change["rate"], name, partial(_Fresh if change["fresh"] else _Fixed, random), _bernoulli)
+            site = partial(_Fresh, random) if change["fresh"] else partial(_Fixed, random, _bernoulli)
+            _mask(module, change["rate"], name, site)
         case "gaussian":
-            _mask(module, change["rate"], name, partial(_Fixed, random), _gaussian)
+            _mask(module, change["rate"], name, partial(_Fixed, random, _gaussian))
         case "lora":
             lora.insert(module, **change["adapter"])
         case kind:
@@ -56,7 +57,7 @@ def apply(module: nn.Module, change: dict, name: str, random: Random):
             raise ValueError(f"model {name}: unknown change '{kind}'; known: {known}")
 
 
-def _mask(module: nn.Module, rate: float | None, name: str, site: Callable[..., nn.Module], draw):
+def _mask(module: nn.Module, rate: float | None, name: str, site: Callable[[str, float], nn.Module]):
     """Put a site that multiplies by factors in place of every dropout layer."""
     places = [
         (path, layer) for path, layer in module.named_modules(remove_duplicate=False) if type(layer) is nn.Dropout
@@ -72,36 +73,37 @@ def _mask(module: nn.Module, rate: float | None, name: str, site: Callable[..., 
     made: dict[nn.Module, nn.Module] = {}  # a layer that is used at two places has one mask
     for path, layer in places:
         if layer not in made:
-            made[layer] = site(path, layer.p if rate is None else rate, draw)
+            made[layer] = site(path, layer.p if rate is None else rate)
         module.set_submodule(path, made[layer])
     fresh = [each for each in made.values() if isinstance(each, _Fresh)]
     if fresh:
         module.register_forward_pre_hook(lambda _, given: [each.see(given[0]) for each in fresh] and None)
 
 
-def _bernoulli(uniform: np.ndarray | Tensor, rate: float) -> np.ndarray | Tensor:
-    """Factors of dropout from numbers in [0, 1): the same numbers at a higher rate drop the same units and more."""
-    return (uniform >= rate) / (1 - rate)
+def _bernoulli(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> np.ndarray:
+    """Factors of dropout: the same random numbers at a higher rate drop the same units and more."""
+    return (random.random(shape) >= rate) / (1 - rate)
 
 
-def _gaussian(normal: np.ndarray, rate: float) -> np.ndarray:
-    return 1 + (rate / (1 - rate)) ** 0.5 * normal
+def _gaussian(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> np.ndarray:
+    """Factors of mean 1 and the variance of dropout's."""
+    return 1 + (rate / (1 - rate)) ** 0.5 * random.standard_normal(shape)
 
 
 class _Fixed(nn.Module):
     """One factor for every unit of a site: a feature, the same at all positions of a sequence, or a channel."""
 
-    def __init__(self, random: Random, path: str, rate: float, draw):
+    # ASSUME: a fixed mask has one factor for a feature of a sequence, the same at all positions, and one for a channel
+    # of an image; a fresh one has one for every number, as in training.
+    def __init__(self, random: Random, draw: Callable[..., np.ndarray], path: str, rate: float):
         super().__init__()
-        self._random, self._path, self._rate, self._draw = random, path, rate, draw
+        self._draw = lambda shape: draw(random("mask", path), shape, rate)
         self._factors: dict[tuple[int, ...], np.ndarray] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         shape = _units(tuple(x.shape))
         if shape not in self._factors:
-            generator = self._random("mask", self._path)
-            drawn = generator.standard_normal(shape) if self._draw is _gaussian else generator.random(shape)
-            self._factors[shape] = self._draw(drawn, self._rate)
+            self._factors[shape] = self._draw(shape)
         return x * torch.from_numpy(self._factors[shape]).to(x)
 
 
@@ -116,12 +118,11 @@ def _units(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class _Fresh(nn.Module):
-    """Factors of its own for every example, one for each of its numbers at the site."""
+    """Factors of dropout of its own for every example, one for each of its numbers at the site."""
 
-    def __init__(self, random: Random, path: str, rate: float, draw):
+    def __init__(self, random: Random, path: str, rate: float):
         super().__init__()
-        self._key = int(random("fresh", path).integers(2**63))
-        self._rate, self._draw = rate, draw
+        self._key, self._rate = int(random("fresh", path).integers(2**63)), rate
         self._examples: Tensor | None = None
 
     def see(self, x: Tensor):
@@ -133,7 +134,7 @@ class _Fresh(nn.Module):
         counts = torch.arange(size, device=x.device) * _GOLDEN
         random = _mixed(_mixed(self._examples ^ self._key)[:, None] + counts)  # (n, size)
         uniform = _shifted(random, 11).double() * 2.0**-53
-        return x * self._draw(uniform, self._rate).view(x.shape).to(x.dtype)
+        return x * (uniform >= self._rate).view(x.shape) / (1 - self._rate)
 
 
 def hashes(x: Tensor) -> Tensor:

@@ -274,6 +274,7 @@ def _agreement_errors(config: dict, registry: Registry):
     yield from _index_errors(config)
     yield from _further_errors(config, registry)
     yield from _access_errors(config, registry)
+    yield from _change_errors(config, registry)
     yield from _epoch_errors(config, registry)
     yield from _regression_errors(config, registry)
     yield from _removal_errors(config, registry)
@@ -397,6 +398,80 @@ def _access_errors(config: dict, registry: Registry):
                 )
 
 
+def _change_errors(config: dict, registry: Registry):
+    """What the members of an ensemble do to models that allow no such thing, and methods that cannot follow it."""
+    for name, entry in _chosen(config, "ensembles"):
+        changes = [member.change for member in ensemble_members(registry, entry) if member.change]
+        if not changes:
+            continue
+        where = path("ensembles", name)
+        for setting in chosen_settings(config, entry):
+            yield from _mask_errors(
+                where, changes, f"settings.{setting}", config["settings"][setting]["model"], registry
+            )
+            yield from _changed_epoch_errors(where, changes, setting, config, registry)
+        for method, each in _chosen(config, "methods"):
+            settings = {*chosen_settings(config, each)} & {*chosen_settings(config, entry)}
+            if settings and name in chosen_ensembles(config, each):
+                yield from _follow_errors(path("methods", method), each["kind"], name, changes, registry)
+
+
+def _mask_errors(where: str, changes: list[dict], setting: str, model: dict, registry: Registry):
+    """Masks on a model without dropout, as far as its file tells; `attriflow.changes` refuses the others."""
+    masks = [change for change in changes if "rate" in change]
+    if not masks or registry.is_plugin(registry.path("models", model["kind"])):
+        return
+    takes = registry.hyperparameters("models", model["kind"], "build")
+    if "dropout" not in takes:
+        yield (
+            f"{where}: {setting} has a {model['kind']}, which has no nn.Dropout to mask; add layers nn.Dropout(p) to "
+            f"its `build`, with a hyperparameter `dropout` (p = 0 will do, the ensemble then gives the `rate`), or "
+            f"`skip` the setting"
+        )
+    elif masks[0]["rate"] is None and model.get("dropout", takes["dropout"].default) == 0:
+        yield f"{where}.rate: {setting} has dropout 0, so a mask drops nothing; give a rate, such as 0.1"
+
+
+def _changed_epoch_errors(where: str, changes: list[dict], setting: str, config: dict, registry: Registry):
+    """Members that end at an epoch which a setting does not keep, or know none that a method asks for."""
+    kept = config["settings"][setting]["checkpoints"]
+    epochs = {change["epoch"] for change in changes if "epoch" in change} - {"last"}
+    for epoch in sorted(epochs - {*kept}):
+        yield f"{where}.epochs: settings.{setting} does not keep epoch {epoch}; its checkpoints: {[*kept, 'last']}"
+    adapted = any("adapter" in change for change in changes)
+    if not epochs and not adapted:
+        return
+    for name, method in _chosen(config, "methods"):
+        if setting not in chosen_settings(config, method) or where.split(".")[1] not in chosen_ensembles(
+            config, method
+        ):
+            continue
+        for key, value in _epochs_of(method, registry):
+            if value != "last" and (adapted or value > min(epochs)):
+                known = "are adapters of the last epoch, not" if adapted else f"end at epoch {min(epochs)}, before"
+                yield (
+                    f"{path('methods', name, key)}: {where} has members that {known} epoch {value}; let it score other "
+                    f"ensembles `only`, or take the epoch 'last'"
+                )
+
+
+def _follow_errors(where: str, kind: str, ensemble: str, changes: list[dict], registry: Registry):
+    """A method that cannot follow what the members do."""
+    if registry.constants("scores", kind).get("CHANGES") is False:
+        yield (
+            f"{where}: {kind} scores trainings, which the members of ensembles.{ensemble} do not change; let it score "
+            f"other ensembles `only`"
+        )
+    elif any(change.get("parts") == ["residuals"] for change in changes) and "residuals" not in registry.functions(
+        "scores", kind
+    ):
+        able = [each for each in registry.kinds("scores") if "residuals" in registry.functions("scores", each)]
+        yield (
+            f"{where}: {kind} has no residuals, and the members of ensembles.{ensemble} differ in these alone; let it "
+            f"score other ensembles `only`, or that ensemble `skip` its settings; these have residuals: {able}"
+        )
+
+
 def own_values(registry: Registry, truth: dict, function: str) -> dict:
     """The hyperparameters of one function that an entry of `ground_truth` gives."""
     takes = registry.hyperparameters("ground_truth", truth["kind"], function)
@@ -411,18 +486,21 @@ def _examples(config: dict, setting: str) -> int:
 def _epoch_errors(config: dict, registry: Registry):
     """Epochs that a method asks for and a setting does not keep."""
     for name, method in _chosen(config, "methods"):
-        for key, hyperparameter in registry.hyperparameters("scores", method["kind"], "prepare").items():
-            if hyperparameter.annotation != "Epoch" or key not in method:
-                continue
-            values = method[key] if isinstance(method[key], list) else [method[key]]
+        for key, value in _epochs_of(method, registry):
             for setting in chosen_settings(config, method):
                 kept = config["settings"][setting]["checkpoints"]
-                for value in values:
-                    if value != "last" and value not in kept:
-                        yield (
-                            f"{path('methods', name, key)}: settings.{setting} does not keep epoch {value}; "
-                            f"its checkpoints: {[*kept, 'last']}"
-                        )
+                if value != "last" and value not in kept:
+                    yield (
+                        f"{path('methods', name, key)}: settings.{setting} does not keep epoch {value}; "
+                        f"its checkpoints: {[*kept, 'last']}"
+                    )
+
+
+def _epochs_of(method: dict, registry: Registry):
+    """The hyperparameters of a method that are epochs, with every value that its entry gives."""
+    for key, hyperparameter in registry.hyperparameters("scores", method["kind"], "prepare").items():
+        if hyperparameter.annotation == "Epoch" and key in method:
+            yield from ((key, value) for value in (method[key] if isinstance(method[key], list) else [method[key]]))
 
 
 def _regression_errors(config: dict, registry: Registry):

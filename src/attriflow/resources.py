@@ -44,7 +44,7 @@ def _prepare(job: Job, registry: Registry) -> int:
 
 def _score(job: Job, _registry: Registry) -> int:
     n, m = _examples(job.inputs["prepared"][0].job)
-    return _TORCH + 4 * _bytes(job, "prepared") + 48 * n * m  # six arrays of scores in float64
+    return _TORCH + 4 * max(_each(job, "prepared")) + 48 * n * m  # a block at a time; six arrays of scores in float64
 
 
 def _choose(job: Job, _registry: Registry) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-_NAMES = ["setting", "ensemble", "ensemble_size", "models", "per_model", "method"]
+OF_SIZE = ["ensemble", "ensemble_size", "models", "per_model"]  # an ensemble at one of its sizes
+_NAMES = ["setting", *OF_SIZE, "method"]
 _CHOSEN = ["damping_rule"]  # how the damping of the row was chosen, empty for one of the grid
 _MEASURED = [
     "truth", "metric", "output", "value", "auc", "low", "high", "first_half", "second_half", "ceiling", "seconds",

@@ -35,7 +35,7 @@ def retraining(table: pd.DataFrame) -> str:
     table = summary.lds_of_loss(table)
     if table.empty:
         return "no ground truth of subsets, so no linear datamodelling scores"
-    best = summary.best(table, ["setting", "method", "ensemble", "ensemble_size"])
+    best = summary.best(table, ["setting", "method", *summary.OF_SIZE])
     best = best.assign(
         LDS=best.value.map("{:.3f}".format),
         interval=[f"{low:.3f} .. {high:.3f}" for low, high in zip(best.low, best.high, strict=True)],

@@ -32,8 +32,8 @@ def members(
     them. epochs, learning_rate (constant), batch_size, optimiser, weight_decay: how an adapter is trained, with the
     dropout of the model. An adapter has a random stream of its own: initial weights, order of examples, dropout masks.
     """
-    # ASSUME: the paper's layers, rank, alpha, initialisation and epochs are not known to us; the defaults are those at
-    # which adapters of a small transformer differ and keep its loss (docs/method.md).
+    # ASSUME: the LoRA ensemble's layers, rank, alpha, initialisation and epochs are not known to us from its paper; the
+    # defaults are those at which adapters of a small transformer differ and keep its loss.
     adapter = {"layers": layers, "rank": rank, "alpha": alpha, "init": init}
     recipe = {
         "optimiser": optimiser,

@@ -106,6 +106,15 @@ def errors(table: pd.DataFrame) -> list:
     return [(table.value - table.low).clip(lower=0), (table.high - table.value).clip(lower=0)]
 
 
+def size(models: int, per_model: int) -> str:
+    """The size of an ensemble, as legends have it.
+
+    >>> size(5, 1), size(5, 3)
+    ('e=5', 'e=5×3')
+    """
+    return f"e={models}" if per_model == 1 else f"e={models}×{per_model}"
+
+
 def shade(place: int, count: int) -> float:
     """The opacity of the place-th of `count` ensemble sizes: the largest is full."""
     return 1 if count == 1 else 0.45 + 0.55 * place / (count - 1)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
-from attriflow.summary import best, gridded, hyperparameters, lds_of_loss, written
+from attriflow.summary import OF_SIZE, best, gridded, hyperparameters, lds_of_loss, written
 
 _INDICATORS = {1: ("ξ⁽¹⁾", "-", "0.25"), 0: ("ξ⁽⁰⁾", ":", "0.5")}
 
@@ -50,7 +50,7 @@ def _of(table: pd.DataFrame, setting: str, method: str) -> pd.DataFrame:
 def _panel(axes: Axes, table: pd.DataFrame, selection: pd.DataFrame, curves: pd.DataFrame):
     grid = gridded(table)
     top = grid.loc[grid.value.idxmax()]
-    others = ["ensemble", "ensemble_size", *(name for name in hyperparameters(grid) if name != "damping")]
+    others = [*OF_SIZE, *(name for name in hyperparameters(grid) if name != "damping")]
     line = best(_alike(grid, top, others), ["damping"]).sort_values("damping")
     colour = _style.colour(top.method)
     axes.errorbar(line.damping, line.value, _style.errors(line), fmt="-", color=colour, linewidth=1, elinewidth=0.6)

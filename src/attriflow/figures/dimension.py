@@ -62,7 +62,7 @@ def _beneath(table: pd.DataFrame, name: str) -> pd.DataFrame:
     grid = gridded(table)
     largest = grid[grid.ensemble_size == grid.ensemble_size.max()]
     top = largest.loc[largest.value.idxmax()]
-    for other in ("ensemble", "ensemble_size", *hyperparameters(table)):
+    for other in ("ensemble", "ensemble_size", "per_model", *hyperparameters(table)):
         if other not in ("damping", name):
             table = table[table[other].map(written) == written(top[other])]
     return table

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
-from attriflow.summary import best, gridded, hyperparameters, lds_of_loss, ordered, written
+from attriflow.summary import OF_SIZE, best, gridded, hyperparameters, lds_of_loss, ordered, written
 
 SWEPT = ()  # of whatever hyperparameter
 COLUMNS = 6  # panels side by side, about
@@ -60,7 +60,7 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
     values = table[name].dropna()
     numbers = pd.to_numeric(values.astype(str), errors="coerce")
     on_axis = numbers.notna().all() and values.nunique() > FEW
-    lines = best(table, ["ensemble", "ensemble_size", name])
+    lines = best(table, [*OF_SIZE, name])
     if on_axis:
         lines = lines.assign(x=pd.to_numeric(lines[name]))
         _style.scale(axes, numbers)
@@ -69,8 +69,8 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
         lines = lines.assign(x=[named.index(written(value)) for value in lines[name]])
         axes.set_xticks(range(len(named)), named)
         axes.margins(x=0.5 / len(named))
-    groups = list(lines.groupby(["ensemble", "ensemble_size"], sort=True))
-    for place, ((ensemble, size), line) in enumerate(groups):
+    groups = list(lines.groupby(OF_SIZE, sort=True))
+    for place, ((ensemble, _, models, per_model), line) in enumerate(groups):
         line = line.sort_values("x")
         axes.errorbar(
             line.x,
@@ -82,7 +82,7 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
             elinewidth=0.7,
             color=_style.colour(method),
             alpha=_style.shade(place, len(groups)),
-            label=f"{ensemble}, e={size}",
+            label=f"{ensemble}, {_style.size(models, per_model)}",
         )
     _style.draw_ceiling(axes, table)
     axes.set_xlabel(name.replace("_", " "), labelpad=1)

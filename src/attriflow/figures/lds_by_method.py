@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from attriflow.figures import _style
-from attriflow.summary import best, lds_of_loss
+from attriflow.summary import OF_SIZE, best, lds_of_loss
 
 
 def draw(summary: pd.DataFrame) -> Figure:
     """Bars of the LDS (loss) per method and ensemble size, one panel a setting, with intervals and the ceiling."""
     table = lds_of_loss(summary)
     settings = table.setting.unique()
-    tops = [best(table[table.setting == setting], ["method", "ensemble", "ensemble_size"]) for setting in settings]
+    tops = [best(table[table.setting == setting], ["method", *OF_SIZE]) for setting in settings]
     height = 1.2 + 0.13 * max(len(top) + top.method.nunique() for top in tops)
     figure, panels = plt.subplots(1, len(settings), figsize=(4.2 * len(settings), height), sharex=True, squeeze=False)
     for axes, setting, top in zip(panels[0], settings, tops, strict=True):
@@ -24,7 +24,8 @@ def draw(summary: pd.DataFrame) -> Figure:
     _style.caption(
         figure,
         f"Linear datamodelling score of the test loss, {_style.counts(table)}. Each bar at the hyperparameters that "
-        f"are best on these very subsets; e: members of the ensemble. Dashed: the most that retraining noise allows.",
+        f"are best on these very subsets; e: members of the ensemble, "
+        f"models × members of each where these are several. Dashed: the most that retraining noise allows.",
     )
     return figure
 
@@ -33,13 +34,13 @@ def _panel(axes: Axes, top: pd.DataFrame):
     methods = top.groupby("method", sort=False).value.max().sort_values(ascending=False).index
     place, middles = 0.0, []
     for method in methods:
-        bars = top[top.method == method].sort_values(["ensemble", "ensemble_size"])
+        bars = top[top.method == method].sort_values(OF_SIZE)
         places = place + np.arange(len(bars))
         for number, (y, (_, bar)) in enumerate(zip(places, bars.iterrows(), strict=True)):
             shade = _style.shade(number, len(bars))
             axes.barh(y, bar.value, 0.92, color=_style.colour(method), alpha=shade)
             axes.annotate(
-                f"e={bar.ensemble_size}", (max(bar.high, 0), y), (2, 0), textcoords="offset points",
+                _style.size(bar.models, bar.per_model), (max(bar.high, 0), y), (2, 0), textcoords="offset points",
                 va="center", fontsize=5, color="0.3",
             )  # fmt: skip
         axes.errorbar(

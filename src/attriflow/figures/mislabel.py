@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from attriflow.figures import _style
-from attriflow.summary import best, gridded
+from attriflow.summary import OF_SIZE, best, gridded
 
 BASELINE = "loss"
 TICKS = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -25,14 +25,14 @@ def draw(mislabel: pd.DataFrame) -> Figure:
     table = table.assign(**{name: table[name].clip(half, 1 - half) for name in ("value", "low", "high")})
     settings = list(table.setting.unique())
     plain_methods = list(table.method[table.damping.isna() & (table.method != BASELINE)].unique())
-    sizes = list(table.groupby(["ensemble", "ensemble_size"], sort=True).groups)
+    sizes = list(table.groupby(OF_SIZE, sort=True).groups)
     figure, panels = plt.subplots(
         len(sizes), 2 * len(settings), figsize=(5.4 * len(settings), 1.7 * len(sizes) + 1.5),
         sharex="col", sharey=True, squeeze=False, width_ratios=[3, 1] * len(settings),
     )  # fmt: skip
-    for row, (ensemble, size) in zip(panels, sizes, strict=True):
+    for row, of_size in zip(panels, sizes, strict=True):
         for damped, plain, setting in zip(row[::2], row[1::2], settings, strict=True):
-            here = (table.setting == setting) & (table.ensemble == ensemble) & (table.ensemble_size == size)
+            here = (table.setting == setting) & (table[OF_SIZE] == of_size).all(axis=1)
             lines = best(table[here], ["method", "damping"])
             _damped(damped, lines[lines.damping.notna()])
             _plain(plain, lines[lines.damping.isna()], plain_methods)
@@ -40,7 +40,7 @@ def draw(mislabel: pd.DataFrame) -> Figure:
             damped.set_yscale("logit")
             damped.set_yticks(TICKS, TICKS)
             damped.yaxis.set_minor_locator(NullLocator())
-            damped.set_title(f"{setting}, {ensemble}, e={size}")
+            damped.set_title(f"{setting}, {of_size[0]}, {_style.size(*of_size[2:])}")
         row[0].set_ylabel("AUC of flipped labels")
     low, high = table.low.min(), table.high.max()
     panels[0, 0].set_ylim(low - 0.3 * low * (1 - low), high + 0.3 * high * (1 - high))

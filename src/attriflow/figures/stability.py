@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from attriflow.figures import _style
 from attriflow.selection import INDICATOR
+from attriflow.summary import OF_SIZE
 
 _STYLES = ("-", "--", ":", "-.")  # epochs of a method
 _FEW = 0.05  # of the draws: where more choose nothing, the others are a selection of their own
@@ -47,7 +48,7 @@ def draw(stability: pd.DataFrame) -> Figure:
 
 def _widest(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the ensemble, size and point whose choices spread most, in the mean over numbers of test examples."""
-    names = ["ensemble", "ensemble_size", "point"]
+    names = [*OF_SIZE, "point"]
     groups = dict(list(table.groupby(names, sort=False)))
     return max(groups.values(), key=lambda each: np.nan_to_num(each.log10_sd.mean()))
 

@@ -24,7 +24,7 @@ from attriflow.outputs import loss
 from attriflow.scores import Later
 
 ACCESS = "training"  # it looks at more than the final model
-CHANGES = False  # it is of trainings, which a member that changes their end does not change
+CHANGES = False  # it tells models by the examples that they saw: members of one model saw the same
 
 _PATH = 20  # penalties from the first that leaves a coefficient to the one asked for
 

@@ -33,7 +33,7 @@ from attriflow.scores import running_mean
 from attriflow.trajectory import backwards
 
 ACCESS = "training"  # it looks at more than the final model
-CHANGES = False  # it is of trainings, which a member that changes their end does not change
+CHANGES = False  # it walks back along the training, which a member that changes the trained model does not have
 
 _BLOCK_BYTES = 256 * 2**20  # of the gradients of a batch that are made at once
 
