@@ -28,6 +28,7 @@ from attriflow.ensembles import (
     whole,
 )
 from attriflow.evaluation import disjoint
+from attriflow.flops import Spent
 from attriflow.gradients import per_example
 from attriflow.ground_truth import subsets
 from attriflow.io import save_arrays
@@ -397,7 +398,7 @@ def test_sizes_are_read_written_and_refused():
 
 def block(path, listed: list[Trained], split, per_model: int, method=trak, **given):
     """A block of prepared members, as the script makes it, of which the later ones of a model share gradients."""
-    found = {"seconds": np.ones(len(listed))}
+    found = {name: np.ones(len(listed)) for name in ("seconds", "cpu_seconds", "flops")}
     shared = [
         place % per_model > 0 and not changes.acts_on(each.change, "gradients") for place, each in enumerate(listed)
     ]
@@ -423,7 +424,13 @@ def test_sizes_of_one_pass_are_those_of_ensembles_by_themselves(pair, split, kin
     for size, each in found.items():
         alone = members(pair, kind.members(count=size.models, masks=size.per_model))
         close(each, scores("trak", alone, split, proj_dim=6, damping=0.1)[-1], rtol=1e-6)
-        assert prepared.seconds(blocks, size) == size.members
+        assert prepared.spent(blocks, size) == Spent(size.members, size.members, size.members)
+        # what members of a model share is kept once
+        every, own = (list(prepared.members(blocks, each)) for each in (size, EnsembleSize(1)))
+        one = sum(array.nbytes for array in own[0].values())
+        shares = size.per_model > 1 and every[1]["train"] is every[0]["train"]
+        more = own[0]["residuals"].nbytes if shares else one
+        assert prepared.kept(blocks, size) == size.models * (one + (size.per_model - 1) * more)
 
 
 def test_forward_only_makes_gradients_and_kernels_once_for_each_model(pair, split, tmp_path, monkeypatch):

@@ -304,8 +304,10 @@ def test_the_ensemble_says_what_adapters_cost(finished_adapters):
     described = load_json(finished_adapters.folder / "results/ensembles/digits_mlp/lora.json")
     assert len(described["members"]) == 6
     for model in described["models"]:
-        assert 0 < model["adapter_bytes"] < model["bytes"] * 3
-        assert model["adapter_seconds"] > 0
+        assert model["adapter"]["bytes"] > 0
+        assert 0 < model["adapter"]["parameters"] < model["parameters"]
+        assert model["adapter"]["training_flops"] > 0
+        assert model["adapter"]["training_seconds"] > 0
     metrics = load_json(finished_adapters.folder / f"results/{PLACE}/part0.5-0.json")
     assert metrics["parameters"] == 2 * (64 + 8 + 8 + 10)
     assert len(metrics["adapters"]) == len(metrics["epoch_losses"]) == 3

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 
+from attriflow import flops
 from attriflow.device import inputs, labels
 from attriflow.gradients import Factors, Gradients, per_example
 from attriflow.outputs import loss
@@ -215,6 +216,7 @@ def decompose(matrix: Tensor) -> tuple[Tensor, Tensor]:
     if matrix.is_cpu:
         # scipy's divide and conquer overwrites its input: no second matrix
         found = scipy.linalg.eigh(double.numpy(), driver="evd", overwrite_a=True, check_finite=False)
+        flops.note(flops.eigh(len(matrix)))
         values, vectors = (torch.from_numpy(each) for each in found)
     else:
         values, vectors = torch.linalg.eigh(double)

@@ -82,8 +82,13 @@ def cost(started: float) -> dict[str, float]:
     return {
         "seconds": round(time.monotonic() - started, 3),
         "cpu_seconds": round(used.ru_utime + used.ru_stime, 3),
-        "peak_mib": round(_peak() / 1024, 1),
+        "peak_mib": peak_mib(),
     }
+
+
+def peak_mib() -> float:
+    """The peak of this process's memory so far."""
+    return round(_peak() / 1024, 1)
 
 
 def _peak() -> int:

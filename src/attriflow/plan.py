@@ -128,7 +128,7 @@ class Plan:
         summary = self._summary("summary", evaluated)
         made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
         self._costs()
-        for job in (self._sensitivity(evaluated), self._choices(evaluated)):
+        for job in (self._sensitivity(evaluated), self._choices(evaluated), self._prices(evaluated)):
             made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
         return made
 
@@ -334,7 +334,9 @@ class Plan:
         described = [asdict(member) | {"run": runs[member.name]} for member in members]
         settings = {"ensemble": ensemble, "members": described}
         inputs = {name: [Source(model, name) for model in models] for name in ("model", "metrics")}
-        inputs |= self._adapted(setting, ensemble, models)
+        adapters = self._adapted(setting, ensemble, models)
+        if adapters:
+            inputs |= adapters | {"adapter_metrics": [Source(each.job, "metrics") for each in adapters["adapters"]]}
         return self._job("ensemble", f"ensembles/{setting}/{ensemble}", settings, {"ensemble": "json"}, inputs)
 
     def _scores(
@@ -626,6 +628,99 @@ class Plan:
             },
         )
 
+    def _prices(self, evaluated: list[Job]) -> Job | None:
+        """What ensembles cost, by methods that score several kinds of them in one setting; None where none does."""
+        groups: dict[tuple[str, str], list[Job]] = {}
+        for job in evaluated:
+            if self._kinds_of_truth(job.settings["setting"], "subsets"):
+                groups.setdefault((job.settings["setting"], job.settings["method"]), []).append(job)
+        priced = [each for each in groups.values() if len({self._kind(job) for job in each}) > 1]
+        priced = list(itertools.chain(*priced))
+        if not priced:
+            return None
+        scored = [source.job for job in priced for source in job.inputs["scores"]]
+        for job in priced:
+            self._variance(job, priced)
+        return self._job(
+            "price",
+            f"evaluation/{self._study}ensembles",
+            {"kinds": [self._kind(job) for job in priced]},
+            {"ensembles": "csv", "savings": "savings.csv"},
+            {
+                "tables": [Source(job, "table") for job in priced],
+                "resamples": [Source(job, "resamples") for job in priced],
+                "scores": [Source(job, "scores") for job in scored],
+                "described": [source for job in priced for source in job.inputs["ensemble"]],
+                "queries": [Source(self._query(job), "query") for job in scored],
+            },
+        )
+
+    def _kind(self, job: Job) -> str:
+        """The kind of the ensemble that a job is about."""
+        return self.config["ensembles"][job.settings["ensemble"]]["kind"]
+
+    def _query(self, scores: Job) -> Job:
+        """What one more test example takes, of one member; counted once for ensembles that differ in masks alone."""
+        named, block = scores.settings, scores.inputs["prepared"][0].job
+        first = block.settings["members"][0]
+        change = first["changes"][0]
+        adapted = ".lora" if change.get("kind") == "lora" else ""
+        point = scores.stem.rsplit("/", 1)[1]
+        return self._job(
+            "query",
+            f"scores/{named['setting']}/queries{adapted}/{named['method']}/{point}",
+            block.settings | {"members": [first | {"changes": [change]}], "cheap": named["cheap"]},
+            {"query": "json"},
+            {"data": block.inputs["data"], **{name: each[:1] for name, each in block.inputs.items() if name != "data"}},
+            [("scores", named["kind"]), ("models", block.settings["model"]["kind"])],
+        )
+
+    def _variance(self, evaluation: Job, priced: list[Job]):
+        """How an ensemble's squared error is made up, from scores of single members, where halves of models can say.
+
+        It takes four models with several members each, and two more that are members of a naive ensemble of the same
+        setting at the same costly point, to measure errors from.
+        """
+        if self._kind(evaluation) not in _VARIED:
+            return
+        scores = evaluation.inputs["scores"][0].job
+        wanted = [size for size in sizes.read(scores.settings["sizes"]) if size.models >= 4 and size.per_model >= 2]
+        naive = self._naive(evaluation, priced)
+        if not wanted or naive is None:
+            return
+        size, reference = sizes.largest(wanted), naive.inputs["scores"][0].job
+        names = {each["name"] for each in _described_models(scores)[: size.models]}
+        others = [place for place, each in enumerate(_described_models(reference)) if each["name"] not in names]
+        if len(others) < 2:
+            return
+        copied = ("setting", "ensemble", "method", "kind", "costly", "cheap")
+        self._job(
+            "variance",
+            f"{evaluation.stem}/variance",
+            {key: scores.settings[key] for key in copied}
+            | {"size": size.written, "reference": others}
+            | self.config["evaluation"],
+            {"table": "csv"},
+            {
+                "prepared": scores.inputs["prepared"],
+                "reference": reference.inputs["prepared"],
+                "chosen": [Source(naive, "table")],
+            },
+            [("scores", scores.settings["kind"])],
+        )
+
+    def _naive(self, evaluation: Job, priced: list[Job]) -> Job | None:
+        """The largest naive ensemble of the same models, by the same method at the same costly point."""
+        entry = self.config["ensembles"][evaluation.settings["ensemble"]]
+        found = [
+            job
+            for job in priced
+            if self._kind(job) == "independent"
+            and all(job.settings[key] == evaluation.settings[key] for key in ("setting", "method", "costly"))
+            and self.config["ensembles"][job.settings["ensemble"]].get("fraction") == entry.get("fraction")
+        ]
+        return max(found, key=lambda job: len(_described_models(job.inputs["scores"][0].job)), default=None)
+
     def _sensitivity(self, evaluated: list[Job]) -> Job:
         return self._job(
             "sensitivity",
@@ -691,7 +786,8 @@ class Plan:
         empty, listed = self._empty(made), self.config["run"].get("figures")
         for figure in list(self.registry.kinds("figures")) if listed is None else listed:
             needs = self.registry.arguments("figures", figure, "draw")
-            if reasons := [empty[name] for name in needs if name in empty] + self._unswept(figure):
+            lacking = [empty[name] for name in needs if name in empty]
+            if reasons := lacking + self._unswept(figure) + self._without_kinds(figure):
                 if listed is None:
                     continue
                 raise ConfigError([f"run.figures: '{figure}' has nothing to show; it takes {reasons[0]}"])
@@ -714,6 +810,9 @@ class Plan:
         choosing = f"a method with a damping that a rule chooses, {list(RULES)}"
         reasons = {"selection": choosing, "curves": choosing, "mislabel": "a setting whose data set has `label_noise`"}
         reasons |= {"removal": "a section `removal` whose methods run", "stability": choosing}
+        several = "a setting and method with several kinds of ensembles, and a ground truth of the kind 'subsets'"
+        reasons |= {"ensembles": several, "savings": several}
+        reasons["theory"] = f"{several}; one of {list(_VARIED)} of 4 models, and 2 more among the independent ones"
         reasons["mechanism"] = f"{choosing}, with a function `powers`, and a ground truth of the kind 'subsets'"
         further = "a ground truth of the kind 'further_training', and an ensemble of one member"
         names = ("further", "further_seeds", "further_profile", "further_convergence", "further_truths")
@@ -758,6 +857,12 @@ class Plan:
             return []
         return [f"a method with several values of each of {sorted(names)}" if names else _SEVERAL]
 
+    def _without_kinds(self, figure: str) -> list[str]:
+        """Why there are no such ensembles as a figure shows, its KINDS."""
+        kinds = self.registry.constants("figures", figure).get("KINDS", ())
+        there = {self._kind(job) for job in self.room("evaluation") if job.rule == "evaluate"}
+        return [f"an ensemble of the kind '{kind}'" for kind in kinds if kind not in there]
+
 
 def _adapters_stem(setting: str, ensemble: str, model: Job) -> str:
     return f"models/{setting}/adapters/{ensemble}/{Path(model.stem).name}"
@@ -765,6 +870,15 @@ def _adapters_stem(setting: str, ensemble: str, model: Job) -> str:
 
 _SUBSETS = "a ground truth of the kind 'subsets'"  # what the LDS is measured by
 _SEVERAL = "a method with several values of a hyperparameter"
+
+
+# kinds of ensembles whose variance is looked at: the others are controls of these, or change no gradients
+_VARIED = ("dropout", "lora")
+
+
+def _described_models(scores: Job) -> list[dict]:
+    """The models of an ensemble that are scored, in their order."""
+    return [each for source in scores.inputs["prepared"] for each in source.job.settings["members"]]
 
 
 def _described(truths: list[Job]) -> list[dict]:
@@ -798,6 +912,7 @@ TABLES = {
     "mislabel": ("mislabel", "mislabel_baseline"),
     "mechanism": ("mechanism",),
     "stability": ("stability",),
+    "theory": ("variance",),
 }
 
 

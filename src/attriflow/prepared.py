@@ -2,15 +2,17 @@
 
 A block holds whole models, with all their members: the arrays of a member under its place in the block, `0/train`, and
 with an entry a member `models` and `numbers`, which model of the ensemble it is of and which of its members it is,
-`seconds`, what making it took, and `shared`: whether it holds its residuals alone, everything else being that of its
-model's first member.
+`seconds`, `cpu_seconds` and `flops`, what making it took, and `shared`: whether it holds its residuals alone,
+everything else being that of its model's first member.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from attriflow.flops import Spent
 from attriflow.io import load_arrays
 from attriflow.scores import of_gradients
 from attriflow.sizes import EnsembleSize
@@ -55,11 +57,17 @@ def spectra(
     return lambda size: [each for place, each in zip(places, found, strict=True) if size.holds(*place)]
 
 
-def seconds(blocks: list[Path], size: EnsembleSize) -> float:
+def spent(blocks: list[Path], size: EnsembleSize) -> Spent:
     """What preparing the members of an ensemble of a size took."""
-    found = 0.0
+    found = Spent()
     for path in blocks:
         block = load_arrays(path)
         held = [size.holds(*place) for place in zip(block["models"], block["numbers"], strict=True)]
-        found += float(np.sum(block["seconds"], where=held))
+        found += Spent(**{field.name: block[field.name][held].sum().item() for field in fields(Spent)})
     return found
+
+
+def kept(blocks: list[Path], size: EnsembleSize) -> int:
+    """Bytes of the arrays of the members of an ensemble of a size; those that several share count once."""
+    arrays = {id(array): array for member in members(blocks, size) for array in member.values()}
+    return sum(array.nbytes for array in arrays.values())

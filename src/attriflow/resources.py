@@ -172,6 +172,25 @@ def _compare(job: Job, _registry: Registry) -> int:
     return _PLAIN + 20 * (_bytes(job, "tables") + _bytes(job, "curves")) + 2 * _bytes(job, "resamples")
 
 
+def _query(job: Job, registry: Registry) -> int:
+    """As preparing a member, of which there are two, and scoring it."""
+    n = _examples(job)[0]
+    return _prepare(job, registry) + 2 * 48 * n * 4
+
+
+def _variance(job: Job, _registry: Registry) -> int:
+    """The reference, a member and what scoring it takes, and the errors that are held."""
+    from attriflow.variance import MOST_BYTES
+
+    n, m = _examples(job.inputs["prepared"][0].job)
+    member = 4 * max(_each(job, "prepared") + _each(job, "reference"))
+    return _TORCH + member + 2 * MOST_BYTES + 64 * n * m
+
+
+def _price(job: Job, _registry: Registry) -> int:
+    return _PLAIN + 40 * _bytes(job, "tables") + 6 * _bytes(job, "resamples") + 4 * _bytes(job, "described")
+
+
 def _costs(_job: Job, _registry: Registry) -> int:
     return _PLAIN  # what other jobs say of themselves
 
@@ -205,6 +224,9 @@ _RULES = {
     "collect": _collect,
     "summarise": _summarise,
     "compare": _compare,
+    "query": _query,
+    "variance": _variance,
+    "price": _price,
     "costs": _costs,
     "sensitivity": _sensitivity,
     "extremes": _extremes,

@@ -24,6 +24,7 @@ TABLES = {
     "summarise": ["summary"],
     "compare": ["selection"],
     "costs": ["costs"],
+    "price": ["ensembles", "savings"],
     "sensitivity": ["sensitivity", "transfer", "interactions"],
     "removal": ["summary"],
 }

@@ -101,6 +101,25 @@ rule stability:
         'python "$SCRIPTS/stability.py" {input.spec:q} --threads {threads}'
 
 
+rule variance:
+    """Say how the squared error of one ensemble is made up: what halves of its models predict of each other."""
+    input:
+        unpack(needs("evaluation/{setting}/{ensemble}/{method}/{point}/variance")),
+    output:
+        table="results/evaluation/{setting}/{ensemble}/{method}/{point}/variance.csv",
+        made="results/evaluation/{setting}/{ensemble}/{method}/{point}/variance.made.json",
+    log:
+        "logs/evaluation/{setting}/{ensemble}/{method}/{point}/variance.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/variance"),
+        runtime=120,
+    shell:
+        'python "$SCRIPTS/variance.py" {input.spec:q} --threads {threads}'
+
+
 rule summarise:
     """Put every measurement of one kind of a study into one tidy table."""
     input:
@@ -157,6 +176,26 @@ rule costs:
         runtime=30,
     shell:
         'python "$SCRIPTS/costs.py" {input.spec:q} --threads {threads}'
+
+
+rule price:
+    """Say what every ensemble costs to train, serve and keep, and what the cheapest saves that is as good as naive."""
+    input:
+        unpack(needs("evaluation/{study}ensembles")),
+    output:
+        ensembles="results/evaluation/{study}ensembles.csv",
+        savings="results/evaluation/{study}ensembles.savings.csv",
+        made="results/evaluation/{study}ensembles.made.json",
+    log:
+        "logs/evaluation/{study}ensembles.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{study}ensembles"),
+        runtime=30,
+    shell:
+        'python "$SCRIPTS/price.py" {input.spec:q} --threads {threads}'
 
 
 rule sensitivity:

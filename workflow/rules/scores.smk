@@ -61,3 +61,22 @@ rule score:
         runtime=120,
     shell:
         'python "$SCRIPTS/score.py" {input.spec:q} --threads {threads}'
+
+
+rule query:
+    """Count what one more test example takes, of one member, by one method at every cheap point of a costly one."""
+    input:
+        unpack(needs("scores/{setting}/{queries}/{method}/{point}")),
+    output:
+        query="results/scores/{setting}/{queries}/{method}/{point}.json",
+        made="results/scores/{setting}/{queries}/{method}/{point}.made.json",
+    log:
+        "logs/scores/{setting}/{queries}/{method}/{point}.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("scores/{setting}/{queries}/{method}/{point}"),
+        runtime=120,
+    shell:
+        'python "$SCRIPTS/query.py" {input.spec:q} --threads {threads}'

@@ -1,10 +1,12 @@
 """Train every adapter of one model, beside its frozen weights; keep the adapters and their metrics."""
 
-from attriflow import engine, lora
+from attriflow import engine, flops, lora
 from attriflow.data import load_split
+from attriflow.device import inputs, labels
 from attriflow.io import save_json, save_weights
 from attriflow.job import Job, run
 from attriflow.models import builder, built, load_trained, with_adapters
+from attriflow.outputs import loss
 from attriflow.runs import Run
 
 
@@ -34,7 +36,11 @@ def main(job: Job):
             losses.append(stack.losses[place].tolist())
     save_weights(job.outputs["adapters"], {"adapters": adapters})
     parameters = sum(weights.numel() for weights in adapters[0].values())
-    save_json(job.outputs["metrics"], {"adapters": measured, "epoch_losses": losses, "parameters": parameters})
+    module = built(build)
+    once = flops.of_step(module, inputs(module, split.train_x[:1]), labels(module, split.train_y[:1]), loss)
+    taken = once * len(runs[0].examples(len(split.train_y), job.seed)) * last  # of one adapter
+    content = {"adapters": measured, "epoch_losses": losses, "parameters": parameters, "training_flops": taken}
+    save_json(job.outputs["metrics"], content)
 
 
 if __name__ == "__main__":

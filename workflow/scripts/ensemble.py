@@ -1,4 +1,4 @@
-"""Describe one ensemble: its members, and what their models, and the adapters of each together, cost."""
+"""Describe one ensemble: its members, and what their models, and an adapter of each, cost."""
 
 from pathlib import Path
 
@@ -19,18 +19,24 @@ def main(job: Job):
             "model": str(model),
             "bytes": model.stat().st_size,
             "parameters": load_json(metrics)["parameters"],
+            "training_flops": load_json(metrics)["training_flops"],
             "training_seconds": cost["seconds"],
             "training_cpu_seconds": cost["cpu_seconds"],
         }
         for name, model, metrics, cost in models
     ]
     if "adapters" in job.spec["inputs"]:
-        for model, path, cost in zip(described, job.inputs("adapters"), job.costs("adapters"), strict=True):
-            model |= {
+        adapted = zip(job.inputs("adapters"), job.inputs("adapter_metrics"), job.costs("adapters"), strict=True)
+        for model, (path, metrics, cost) in zip(described, adapted, strict=True):
+            found = load_json(metrics)
+            count = len(found["adapters"])
+            model["adapter"] = {  # one of them
                 "adapters": str(path),
-                "adapter_bytes": path.stat().st_size,
-                "adapter_seconds": cost["seconds"],
-                "adapter_cpu_seconds": cost["cpu_seconds"],
+                "bytes": path.stat().st_size / count,
+                "parameters": found["parameters"],
+                "training_flops": found["training_flops"],
+                "training_seconds": cost["seconds"] / count,
+                "training_cpu_seconds": cost["cpu_seconds"] / count,
             }
     content = {"ensemble": job.settings["ensemble"], "members": members, "models": described}
     save_json(job.outputs["ensemble"], content)

@@ -17,6 +17,7 @@ from attriflow.scoring import resolved
 def main(job: Job):
     settings = job.settings
     scores = load_arrays(job.input("scores"))
+    scores.pop("serving")
     costs, dampings = scores.pop("costs"), scores.pop("dampings")
     trainings = [each["run"] for each in load_json(job.input("ensemble"))["members"]]
     members = [Run.from_dict(each) for each in trainings if each is not None]  # nothing is known of a user's own

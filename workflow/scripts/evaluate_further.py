@@ -12,7 +12,7 @@ from attriflow.scoring import resolved
 def main(job: Job):
     settings = job.settings
     scores = load_arrays(job.input("scores"))
-    scores.pop("costs")
+    scores.pop("costs"), scores.pop("serving")
     dampings = dict(zip([name for name in scores if name != "dampings"], scores.pop("dampings"), strict=True))
     points = {
         point_name({"size": size.written} | point): {**settings["costly"], **point}

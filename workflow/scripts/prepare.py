@@ -1,61 +1,44 @@
 """Make what one method needs of a block of members: its costly part."""
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-
 import numpy as np
-from torch import nn
 
-from attriflow import changes
+from attriflow import changes, flops
 from attriflow.data import load_split
-from attriflow.device import DTYPES
 from attriflow.io import save_arrays
 from attriflow.job import Job, run
+from attriflow.members import of_block
 from attriflow.memory import Size, refuse_what_cannot_fit
-from attriflow.models import Trained, builder, load_trained
-from attriflow.runs import Run
+from attriflow.models import builder
 
 
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
     build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     method, hyperparameters = job.registry.load("scores", settings["kind"]), settings["hyperparameters"]
-    seconds, places = [], []
+    spent, places = [], []
 
     def arrays():
-        for place, (model, number, member) in enumerate(members(job, build)):
+        for place, (model, number, member) in enumerate(of_block(job, build)):
             if place == 0:
                 size = Size.of(member, split, hyperparameters.get("parameters", "all"))
                 refuse_what_cannot_fit(job.registry, settings["kind"], size, hyperparameters)
             shared = number > 0 and not changes.acts_on(member.change, "gradients")
-            started = time.monotonic()
-            if shared:
-                takes = job.registry.hyperparameters("scores", settings["kind"], "residuals")
-                given = {name: value for name, value in hyperparameters.items() if name in takes}
-                prepared = method.residuals(member, split, **given)
-            else:
-                prepared = method.prepare(member, split, **hyperparameters)
-            seconds.append(time.monotonic() - started)
+            with flops.spending() as took:
+                if shared:
+                    takes = job.registry.hyperparameters("scores", settings["kind"], "residuals")
+                    given = {name: value for name, value in hyperparameters.items() if name in takes}
+                    prepared = method.residuals(member, split, **given)
+                else:
+                    prepared = method.prepare(member, split, **hyperparameters)
+            spent.append(took)
             places.append((model, number, shared))
             yield from ((f"{place}/{key}", array) for key, array in prepared.items())
-        yield "seconds", np.array(seconds)
+        for name in ("seconds", "cpu_seconds", "flops"):
+            yield name, np.array([getattr(each, name) for each in spent])
         for name, column in zip(("models", "numbers", "shared"), zip(*places, strict=True), strict=True):
             yield name, np.array(column)  # see attriflow.prepared
 
     save_arrays(job.outputs["prepared"], arrays())
-
-
-def members(job: Job, build: Callable[[], nn.Module]) -> Iterator[tuple[int, int, Trained]]:
-    """Every member of the block, model by model: which model of the ensemble, and which of its members, it is."""
-    settings = job.settings
-    described = zip(settings["members"], job.inputs("models"), job.adapters(), strict=True)
-    for model, (each, path, adapters) in enumerate(described, settings["first"]):
-        known = Run.from_dict(each["run"]) if each["run"] else None  # not where the final model is all there is
-        trained = load_trained(path, each["name"], job.seed, build, known, settings["recipe"], adapters)
-        trained = replace(trained, device=job.device, dtype=DTYPES[settings["dtype"]])
-        for number, change in enumerate(each["changes"]):
-            yield model, number, trained.changed(change)
 
 
 if __name__ == "__main__":

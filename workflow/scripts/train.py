@@ -1,11 +1,13 @@
 """Train one model of a setting; keep its checkpoints and metrics."""
 
-from attriflow import engine
+from attriflow import engine, flops
 from attriflow.data import load_split
+from attriflow.device import inputs, labels
 from attriflow.engine.optimisers import rates
 from attriflow.io import save_json, save_weights
 from attriflow.job import Job, run
-from attriflow.models import builder
+from attriflow.models import builder, built
+from attriflow.outputs import loss
 from attriflow.runs import Run
 
 
@@ -26,7 +28,8 @@ def main(job: Job):
         progress=progress,
     )
     checkpoints = {epoch: trained.state(0, epoch) for epoch in settings["checkpoints"]}
-    steps = -(-len(training.examples(len(split.train_y), job.seed)) // settings["recipe"]["batch_size"])
+    examples = len(training.examples(len(split.train_y), job.seed))
+    steps = -(-examples // settings["recipe"]["batch_size"])
     save_weights(
         job.outputs["model"],
         {
@@ -36,7 +39,10 @@ def main(job: Job):
         },
     )
     measured = engine.metrics(build, checkpoints, split, job.device)
-    save_json(job.outputs["metrics"], measured | {"epoch_losses": trained.losses[0].tolist()})
+    module = built(build)
+    once = flops.of_step(module, inputs(module, split.train_x[:1]), labels(module, split.train_y[:1]), loss)
+    taken = {"training_flops": once * examples * settings["recipe"]["epochs"]}
+    save_json(job.outputs["metrics"], measured | taken | {"epoch_losses": trained.losses[0].tolist()})
 
 
 if __name__ == "__main__":

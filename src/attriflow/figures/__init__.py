@@ -6,10 +6,12 @@ whose arguments name the tables that it reads: `summary`, the study's tidy table
 `interactions` (`attriflow.sensitivity`), `selection` and `curves` (`attriflow.choices`), `mislabel`
 (`attriflow.mislabel`), `mechanism`, `stability` and `removal` (the modules of these names), `further`, `further_seeds`,
 `further_profile`, `further_truths` (`attriflow.gold`) and `further_convergence` (`attriflow.convergence`),
+`ensembles` and `savings` (`attriflow.price`), `theory` (`attriflow.variance`),
 `further_dampings`, which is `further` where a method has several dampings, `examples`, one mapping of arrays a setting
 (`attriflow.extremes`). A constant SWEPT names hyperparameters of which one method must have several values each; an
 empty one asks for several of any.
-Figures of a table without rows, or without what is SWEPT, are left out of the plan.
+A constant KINDS names the kinds of ensembles that it cannot do without.
+Figures of a table without rows, without what is SWEPT, or without an ensemble of the KINDS are left out of the plan.
 """
 
 from pathlib import Path

@@ -58,6 +58,21 @@ _LABELS = {
     "influence_exact": "influence, exact", "datainf": "DataInf", "logra": "LoGra", "rps": "representer points",
     "knn_shapley": "KNN-Shapley", "loss": "training loss",
 }  # fmt: skip
+# kinds of ensembles
+_ENSEMBLE_COLOURS = {
+    "independent": "#000000",
+    "dropout": "#D55E00",
+    "dropout_forward": "#0072B2",
+    "dropout_kernel": "#CC79A7",
+    "gaussian": "#009E73",
+    "projection": "#E69F00",
+    "checkpoints": "#882255",
+    "lora": "#56B4E9",
+}
+_ENSEMBLE_LABELS = {
+    "independent": "naive", "dropout_forward": "forward-only dropout", "dropout_kernel": "kernel-only dropout",
+    "gaussian": "Gaussian noise", "projection": "projections only", "lora": "LoRA",
+}  # fmt: skip
 _METRICS = {"lds": "LDS", "leave_one_out": "leave-one-out correlation"}
 
 
@@ -69,6 +84,16 @@ def colour(method: str) -> str:
 def label(method: str) -> str:
     """How a method is written."""
     return _LABELS.get(method, method.replace("_", " "))
+
+
+def ensemble_colour(kind: str) -> str:
+    """The colour of a kind of ensemble: its own, or one that its name picks."""
+    return _ENSEMBLE_COLOURS.get(kind) or _OTHERS[sum(map(ord, kind)) % len(_OTHERS)]
+
+
+def ensemble_label(ensemble: str) -> str:
+    """How an ensemble, or a kind of them, is written."""
+    return _ENSEMBLE_LABELS.get(ensemble, ensemble.replace("_", " "))
 
 
 def metric_label(metric: str) -> str:
@@ -107,7 +132,7 @@ def scale(axes: Axes, numbers: pd.Series):
 
 def caption(figure: Figure, text: str):
     """Words below the figure, as wide as it is."""
-    width = int(19 * figure.get_figwidth())
+    width = int(18 * figure.get_figwidth())
     figure.supxlabel("\n".join(textwrap.wrap(text, width)), fontsize=7, x=0.01, ha="left", color="0.3")
 
 
