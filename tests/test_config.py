@@ -118,11 +118,16 @@ def test_what_the_run_names_and_runs_nowhere_is_refused():
     config["methods"]["grad_dot"] = {"skip": ["digits_mlp"]}
     check(config, SCHEMA)  # of all methods, one that the settings of a run leave out is no mistake
     config["run"] = {"methods": ["grad_dot", "influence"]}
-    with pytest.raises(ConfigError, match=r"run.methods: grad_dot runs nowhere in this run, of .* in methods.grad_dot"):
+    with pytest.raises(
+        ConfigError, match=r"run.methods: grad_dot runs nowhere in this run; methods.grad_dot has .*digits_mlp"
+    ):
         check(config, SCHEMA)
     config["methods"]["grad_dot"] = {}
     config["ensembles"]["independent"]["only"] = {"methods": ["influence"]}
     with pytest.raises(ConfigError, match=r"run\.methods: grad_dot runs nowhere in this run"):
+        check(config, SCHEMA)
+    config["run"] = {"methods": ["grad_dot"], "ensembles": ["independent"]}
+    with pytest.raises(ConfigError, match=r"run\.ensembles: independent runs nowhere in this run"):
         check(config, SCHEMA)
 
 

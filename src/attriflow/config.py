@@ -375,13 +375,22 @@ def _ensemble_errors(where: str, ensemble: dict, registry: Registry):
 
 def _idle_errors(config: dict):
     """Entries that the run names and that run nowhere: a study inherits 'only' and 'skip' from config.yaml."""
-    for catalogue in ("ground_truth", "ensembles", "methods"):
+    scored = {
+        (ensemble, method)
+        for method, entry in _chosen(config, "methods")
+        for ensemble in chosen_ensembles(config, method)
+        if {*chosen_settings(config, entry)} & {*chosen_settings(config, config["ensembles"][ensemble])}
+    }
+    runs = {
+        "ground_truth": {name for name, entry in _chosen(config, "ground_truth") if chosen_settings(config, entry)},
+        "ensembles": {ensemble for ensemble, _ in scored},
+        "methods": {method for _, method in scored},
+    }
+    for catalogue, running in runs.items():
         for name in config["run"].get(catalogue, []):
-            entry = config[catalogue][name]
-            settings = chosen_settings(config, entry)
-            if not settings or (catalogue == "methods" and not chosen_ensembles(config, name)):
-                where = {"only": entry["only"], "skip": entry["skip"]}
-                yield f"run.{catalogue}: {name} runs nowhere in this run, of {where} in {path(catalogue, name)}"
+            if name not in running:
+                limits = {key: config[catalogue][name][key] for key in ("only", "skip")}
+                yield f"run.{catalogue}: {name} runs nowhere in this run; {path(catalogue, name)} has {limits}"
 
 
 def _index_errors(config: dict):
