@@ -24,5 +24,5 @@ def members(
     sub-network, the same for all training and test examples.
     """
     # ASSUME: the paper does not say whether a mask is fixed for a member (its definition reads so) or fresh for every
-    # example (the authors' library dattri does that); both are there, and fixed is the default.
+    # example (the authors' library does that); both are there, and fixed is the default.
     return changed(count, fraction, "dropout", [{"rate": rate, "fresh": fresh}] * masks)

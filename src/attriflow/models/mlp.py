@@ -13,8 +13,8 @@ def build(
 ) -> nn.Module:
     """Hidden layers of the given widths. Default widths and rate: SOURCE: dattri's MNIST benchmark, 784-128-64-10."""
     # ASSUME: dropout follows every hidden layer and is off when gradients and outputs are taken.
-    # A rate of 0 keeps its layers, which an ensemble may mask, and takes no number: weights keep their names.
-    layers, width, numbers = {"0": nn.Flatten()}, math.prod(shape), 3 if dropout else 2
+    layers, width = {"0": nn.Flatten()}, math.prod(shape)
+    numbers = 3 if dropout else 2  # a rate of 0 keeps its layers, which an ensemble may mask, but takes no number
     for place, units in enumerate(hidden):
         first = 1 + numbers * place
         layers |= {str(first): nn.Linear(width, units), str(first + 1): nn.ReLU()}
