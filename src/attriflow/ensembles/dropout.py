@@ -23,6 +23,6 @@ def members(
     without dropout, too. fresh: every example has a mask of its own, as in training; otherwise a member is one
     sub-network, the same for all training and test examples.
     """
-    # ASSUME: the paper does not say whether a mask is fixed for a member (its definition reads so) or fresh for every
-    # example (the authors' library does that); both are there, and fixed is the default.
+    # ASSUME: the paper of dropout ensembles does not say whether a mask is fixed for a member (its definition reads so)
+    # or fresh for every example (the authors' library does that); both are there, and fixed is the default.
     return changed(count, fraction, "dropout", [{"rate": rate, "fresh": fresh}] * masks)
