@@ -40,6 +40,7 @@ def _moments(axes: Axes, table: pd.DataFrame):
         # moments stand beside what they predict, the other half
         values = [each[name].iloc[0] for name in _MOMENTS]
         axes.bar(np.arange(3) + 0.4 * half - 0.2, values, 0.36, color=("0.35", "0.7")[1 - half])
+    axes.set_yscale("symlog", linthresh=table[[*_MOMENTS]].abs().min().min())  # c may be negative, and far below σ²
     axes.axhline(table.reference_error.iloc[0], color="0.4", linestyle="--", linewidth=0.8)
     axes.axhline(0, color="0.2", linewidth=0.6)
     axes.set_xticks(range(3), _MOMENTS.values())
@@ -65,7 +66,7 @@ def _along(axes: Axes, table: pd.DataFrame):
         floor = first["within"] / models + (1 - 1 / models) * first["between"]
         axes.axhline(floor, color=colour, alpha=alpha, linestyle=":", linewidth=0.8)
     _ensembles.ticks(axes, half.per_model)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")
     axes.set_xlabel("members of each model, D")
     axes.set_ylabel("squared error")
     axes.legend(fontsize=5.5)
@@ -90,6 +91,8 @@ def _against(axes: Axes, table: pd.DataFrame):
         )
     ends = [table[["predicted", "measured"]].min().min(), table[["predicted", "measured"]].max().max()]
     axes.plot(ends, ends, color="0.4", linewidth=0.7, zorder=1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     axes.set_xlabel("predicted squared error")
     axes.set_ylabel("measured")
     axes.legend(fontsize=5.5)
