@@ -16,7 +16,11 @@ _COLUMNS = 6  # pairs side by side
 def draw(summary: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
     """LDS over every pair of which both have several values, a row a setting; the best of each column is marked."""
     pairs = list(interactions[["ensemble", "method", "tuned", "beneath"]].drop_duplicates().itertuples(index=False))
-    found = {(grid.table.setting.iloc[0], *_names(grid)): grid for grid in grids(summary)}
+    found: dict[tuple[str, ...], Grid] = {}
+    for grid in grids(summary):  # several of an ensemble whose models have members: that with most sizes is shown
+        names = (grid.table.setting.iloc[0], *_names(grid))
+        if names not in found or _sizes(grid) >= _sizes(found[names]):
+            found[names] = grid
     settings = list(interactions.setting.unique())
     columns = min(_COLUMNS, len(pairs))
     lines = len(settings) * -(-len(pairs) // columns)
@@ -28,6 +32,7 @@ def draw(summary: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
             place: _plane(found[setting, ensemble, method], tuned, beneath)
             for place, (ensemble, method, tuned, beneath) in enumerate(pairs)
             if (setting, ensemble, method) in found
+            and {tuned, beneath} <= found[setting, ensemble, method].values.keys()
         }
         every = np.concatenate([plane.to_numpy().ravel() for plane in planes.values()])
         for place, plane in planes.items():
@@ -41,6 +46,10 @@ def draw(summary: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
         "each column.",
     )
     return figure
+
+
+def _sizes(grid: Grid) -> int:
+    return len(grid.values.get(SIZE, ()))
 
 
 def _names(grid: Grid) -> tuple[str, str]:
