@@ -25,9 +25,11 @@ def best_points(ensembles: pd.DataFrame) -> pd.DataFrame:
     return tops(ensembles[ensembles.truth == first])
 
 
-def main_method(table: pd.DataFrame) -> str:
-    """The method that was measured with the most ensembles and sizes; of several the first."""
-    return table.groupby("method", sort=False).size().idxmax()
+def of_main_method(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Of every setting the method that was measured with the most ensembles and sizes; and these methods in words."""
+    main = {setting: each.groupby("method", sort=False).size().idxmax() for setting, each in table.groupby("setting")}
+    words = dict.fromkeys(_style.label(method) for method in main.values())
+    return table[table.method == table.setting.map(main)], " / ".join(words)
 
 
 def naive_last(table: pd.DataFrame) -> pd.DataFrame:
@@ -42,10 +44,15 @@ def mark(kind: str) -> str:
 
 
 def style(table: pd.DataFrame, ensemble: str) -> dict:
-    """Colour of its kind; ensembles of one kind differ in dashes."""
-    kind = table[table.ensemble == ensemble].kind.iloc[0]
-    same = list(table[table.kind == kind].ensemble.unique())
+    """Colour of its kind; ensembles of one kind and setting differ in dashes, whatever the order of the table."""
+    first = table[table.ensemble == ensemble].iloc[0]
+    kind = first.kind
+    same = sorted(table[(table.kind == kind) & (table.setting == first.setting)].ensemble.unique(), key=_short)
     return {"color": _style.ensemble_colour(kind), "linestyle": _DASHES[same.index(ensemble) % len(_DASHES)]}
+
+
+def _short(name: str) -> tuple[int, str]:
+    return len(name), name
 
 
 def line(axes: Axes, table: pd.DataFrame, along: str, label: str | None = None, **style):

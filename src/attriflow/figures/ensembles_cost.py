@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from attriflow.figures import _ensembles, _style
 from attriflow.price import NAIVE, front
@@ -25,8 +26,7 @@ _ROWS = (
 def draw(ensembles: pd.DataFrame) -> Figure:
     """LDS against each cost, two rows a setting: counted, and measured; naive ensembles and the front in each panel."""
     table = _ensembles.best_points(ensembles)
-    method = _ensembles.main_method(table)
-    table = table[table.method == method]
+    table, method = _ensembles.of_main_method(table)
     settings = list(table.setting.unique())
     size = (9.0, 2.4 * 2 * len(settings) + 1.1)
     figure, panels = plt.subplots(2 * len(settings), 3, figsize=size, sharey=False, squeeze=False)
@@ -40,7 +40,7 @@ def draw(ensembles: pd.DataFrame) -> Figure:
     _ensembles.legend(figure, list(panels.flat))
     _style.caption(
         figure,
-        f"Linear datamodelling score of the test loss by {_style.label(method)}, {_style.counts(table)}; intervals "
+        f"Linear datamodelling score of the test loss by {method}, {_style.counts(table)}; intervals "
         f"are left out but for that of the largest naive ensemble, the grey band. A point is an ensemble at the "
         f"hyperparameters that are best on these very subsets; naive ones are joined. Grey steps: the Pareto front, "
         f"its points named as models x members of each. Operations are counted and depend on no machine.",
@@ -69,5 +69,6 @@ def panel(axes: Axes, table: pd.DataFrame, cost: str):
         axes.annotate(words, (row[cost], row.value), (2, 3), textcoords="offset points", fontsize=4.5, color="0.3")
     if table[cost].max() > 20 * table[cost].min():
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.ticklabel_format(axis="x", scilimits=(-2, 4))

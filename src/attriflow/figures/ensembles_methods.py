@@ -16,8 +16,10 @@ def draw(ensembles: pd.DataFrame) -> Figure:
     figure, panels = plt.subplots(len(settings), len(methods), figsize=size, squeeze=False)
     for row, setting in zip(panels, settings, strict=True):
         for axes, method in zip(row, methods, strict=True):
-            _panel(axes, table[(table.setting == setting) & (table.method == method)])
-            axes.set_title(f"{_style.label(method)}, {setting}", fontsize=7, color=_style.colour(method))
+            here = table[(table.setting == setting) & (table.method == method)]
+            _panel(axes, here)
+            if not here.empty:
+                axes.set_title(f"{_style.label(method)}, {setting}", fontsize=7, color=_style.colour(method))
         row[0].set_ylabel("LDS")
     for axes in panels[-1]:
         axes.set_xlabel("independently trained models")

@@ -1,5 +1,7 @@
 """What more models are worth, and what more masks or adapters of each."""
 
+import itertools
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -12,16 +14,18 @@ from attriflow.price import NAIVE
 def draw(ensembles: pd.DataFrame) -> Figure:
     """LDS against the number of models, a row a setting, a column an ensemble, a line a number of members a model."""
     table = _ensembles.best_points(ensembles)
-    method = _ensembles.main_method(table)
-    table = table[table.method == method]
+    table, method = _ensembles.of_main_method(table)
     settings = list(table.setting.unique())
-    names = list(table[table.per_model > 1].ensemble.unique())
-    shape = (len(settings), len(names))
+    names = {setting: list(here[here.per_model > 1].ensemble.unique()) for setting, here in table.groupby("setting")}
+    shape = (len(settings), max(map(len, names.values())))
     size = (2.3 * shape[1] + 0.4, 2.2 * shape[0] + 0.9)
     figure, panels = plt.subplots(*shape, figsize=size, sharey="row", squeeze=False)
     for row, setting in zip(panels, settings, strict=True):
         here = table[table.setting == setting]
-        for axes, name in zip(row, names, strict=True):
+        for axes, name in itertools.zip_longest(row, names[setting]):
+            if name is None:
+                axes.set_axis_off()
+                continue
             _panel(axes, here[here.kind == NAIVE], here[here.ensemble == name])
             axes.set_title(f"{_style.ensemble_label(name)}, {setting}", fontsize=7)
         row[0].set_ylabel("LDS")
@@ -29,7 +33,7 @@ def draw(ensembles: pd.DataFrame) -> Figure:
         axes.set_xlabel("independently trained models")
     _style.caption(
         figure,
-        f"Linear datamodelling score of the test loss by {_style.label(method)}, {_style.counts(table)}. Black: naive "
+        f"Linear datamodelling score of the test loss by {method}, {_style.counts(table)}. Black: naive "
         f"ensembles, one member a model; coloured: so many members (masks, adapters, ...) a model, darker for more. "
         f"Each at the hyperparameters that are best on these very subsets.",
     )
@@ -37,9 +41,6 @@ def draw(ensembles: pd.DataFrame) -> Figure:
 
 
 def _panel(axes: Axes, naive: pd.DataFrame, table: pd.DataFrame):
-    if table.empty:
-        axes.set_axis_off()
-        return
     numbers = sorted(table.per_model.unique())
     for place, number in enumerate(numbers):
         some = table[table.per_model == number]
@@ -47,7 +48,9 @@ def _panel(axes: Axes, naive: pd.DataFrame, table: pd.DataFrame):
         alpha = _style.shade(place, len(numbers))
         label = f"{number} a model"
         _ensembles.line(axes, some, "models", label, color=colour, alpha=alpha, marker=_ensembles.MARKS[place % 9])
-    _ensembles.line(axes, naive, "models", "naive", color=_style.ensemble_colour(NAIVE), marker=".")
+    for name in naive.ensemble.unique():
+        looks = _ensembles.style(naive, name)
+        _ensembles.line(axes, naive[naive.ensemble == name], "models", _style.ensemble_label(name), marker=".", **looks)
     _style.draw_ceiling(axes, table)
     _ensembles.ticks(axes, pd.concat([naive.models, table.models]))
     axes.legend(fontsize=5.5, handlelength=1.5)
