@@ -108,7 +108,7 @@ WRONG = {
     ),
     "several models": (
         {"run__ensembles": ["final_0", "independent"]},
-        "ensembles.independent: it has 2 members, and settings.digits_mlp gives access to one final model",
+        "ensembles.independent: it has 2 models, and settings.digits_mlp gives access to one final model",
     ),
     "a figure without retraining": (
         {"run__figures": ["lds_by_method"]},
@@ -154,9 +154,9 @@ def test_scores_of_a_final_model_are_not_told_of_its_training():
     for job in planned().jobs.values():
         if job.rule == "prepare":
             assert job.settings["recipe"] is None
-            assert job.settings["runs"] == [None]
+            assert [member["run"] for member in job.settings["members"]] == [None]
     told = planned(settings__digits_mlp={"access": "training"})
-    assert all(job.settings["runs"][0] for job in told.jobs.values() if job.rule == "prepare")
+    assert all(job.settings["members"][0]["run"] for job in told.jobs.values() if job.rule == "prepare")
 
 
 def test_a_truth_belongs_to_its_final_model():

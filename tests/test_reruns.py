@@ -291,7 +291,7 @@ def test_a_new_method_is_one_file_and_one_line(project):
     }  # fmt: skip
     assert project.planned() == added
     project.snakemake()
-    assert "digits_mlp,independent,2,length" in (project.folder / "results/evaluation/summary.csv").read_text()
+    assert "digits_mlp,independent,2,2,1,length" in (project.folder / "results/evaluation/summary.csv").read_text()
     (folder / "length.py").write_text(PLUGIN_METHOD.replace("** power", "** (2 * power)"))
     assert project.planned() == added
 

@@ -14,7 +14,7 @@ from attriflow.plan import Job
 from attriflow.registry import Registry
 
 _MB = 10**6
-_PLAIN = 200 * _MB  # Python with numpy and pandas, 81 measured, and on a cluster what submitted the job beside it, 117
+_PLAIN = 320 * _MB  # a fork of the process that has imported the libraries, 262 measured (`attriflow.warm`)
 _TORCH = 400 * _MB  # the same with torch: 255 measured, 310 once its libraries for matrices are in use
 _UNSAID = 4000 * _MB  # what a method may take that does not say
 _OUTPUTS = 3  # of a ground truth, at most, whose resampled ranks are held at once

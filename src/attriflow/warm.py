@@ -1,6 +1,6 @@
 """Jobs that begin with the libraries imported: a process that holds them, and forks for every job.
 
-Importing torch takes longer than many a job. The jobs that Snakemake runs on this machine ask one process, which has
+Importing torch takes longer than many a job. Jobs that a workflow runs on its own machine ask one process, which has
 imported libraries and nothing of ours, for a fork of itself. It runs its script as `python script.py ...` would: with
 its own memory, arguments, environment, folder and streams, and its own exit status. Everything of ours is imported by
 the job, from the files that its spec names.
