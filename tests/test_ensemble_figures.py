@@ -10,12 +10,14 @@ from test_variance import OPTIONS, simulated
 
 from attriflow import price, variance
 from attriflow.figures import (
+    _ensembles,
     ensembles_cost,
     ensembles_forward,
     ensembles_lora,
     ensembles_methods,
     ensembles_models,
     ensembles_theory,
+    heatmaps,
 )
 from attriflow.study import plan
 
@@ -132,3 +134,29 @@ def test_the_variance_is_planned_where_halves_and_a_reference_are_there():
     assert "figures/ensembles_theory" in found
     half = config(independent=six, dropout={"count": 4, "masks": 2, "sizes": ["4x2"], "fraction": 0.5})
     assert not any(job.rule == "variance" for job in plan(ROOT, half).jobs.values())
+
+
+def test_a_heat_map_shows_the_grid_of_an_ensemble_that_has_most_sizes():
+    """Sizes with five members a model are two, with one there is one: over the sizes the first is drawn."""
+    rows = [
+        {
+            "setting": "digits_mlp", "ensemble": "lora", "ensemble_size": models * per_model, "models": models,
+            "per_model": per_model, "method": "trak", "damping": damping, "damping_rule": "", "truth": "subsets",
+            "metric": "lds", "output": "loss", "value": models / 100 + damping, "low": 0.0, "high": 1.0,
+        }
+        for models, per_model in ((1, 5), (5, 5), (5, 1))
+        for damping in (0.1, 0.2)
+    ]  # fmt: skip
+    names = {"setting": "digits_mlp", "ensemble": "lora", "method": "trak"}
+    pairs = pd.DataFrame([names | {"tuned": "damping", "beneath": "ensemble_size"}])
+    figure = heatmaps.draw(pd.DataFrame(rows), pairs)
+    (image,) = [image for axes in figure.axes for image in axes.get_images()]
+    np.testing.assert_allclose(np.sort(image.get_array().ravel()), [0.11, 0.15, 0.21, 0.25])
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_ensemble_has_the_same_dashes_in_every_panel(order):
+    table = pd.DataFrame({"setting": "s", "kind": "independent", "ensemble": ["naive_half", "naive"][::order]})
+    assert _ensembles.style(table, "naive")["linestyle"] == "-"
+    assert _ensembles.style(table, "naive_half")["linestyle"] == "--"
