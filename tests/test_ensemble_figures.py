@@ -121,6 +121,17 @@ def test_prices_and_figures_are_planned_where_there_are_several_kinds_of_ensembl
     assert len(queries) == 3
 
 
+def test_adapters_of_another_rank_are_queries_of_their_own():
+    adapters = {"kind": "lora", "count": 2, "adapters": 2, "epochs": 1, "sizes": ["2x2"]}
+    found = plan(ROOT, config(narrow=adapters | {"rank": 1}, wide=adapters | {"rank": 2})).jobs.values()
+    ranks = {
+        job.stem.split("/")[2]: job.settings["members"][0]["changes"][0].get("adapter", {}).get("rank")
+        for job in found
+        if job.rule == "query" and job.settings["method"] == "trak"
+    }
+    assert ranks == {"queries.0": None, "queries.narrow": 1, "queries.wide": 2}
+
+
 def test_the_variance_is_planned_where_halves_and_a_reference_are_there():
     six = {"count": 6, "sizes": [1, 6]}
     few = config(independent=six, dropout={"count": 3, "masks": 2, "sizes": ["3x2"]})

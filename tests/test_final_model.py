@@ -294,6 +294,28 @@ def test_another_learning_rate_reruns_no_retraining_and_no_scores(run, tmp_path)
     assert not any(stem.startswith(("models", "scores", "ground_truth/digits_mlp/leave_one_out")) for stem in again)
 
 
+def test_published_tables_of_final_models_hold_the_centred_scores(run, tmp_path):
+    project = run.copy(tmp_path / "project")
+    project.run("git", "init", "-q")
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    project.run(*git, "commit", "-q", "--allow-empty", "-m", "none")
+    project.run("python", "workflow/commands/publish.py", "default")
+    every = table(run, "further")
+    (setting,) = every.setting.unique()
+    published = pd.read_csv(project.folder / f"docs/results/final_model/{setting}.csv")
+    assert list(published) == ["method", "hyperparameters", "truth", "model_seed", "epochs", "metric", "mean", "sem"]
+    assert len(published) == (every.adjustment == "centred").sum() > 0
+
+
+def test_a_study_must_not_take_the_folder_of_the_tables_of_final_models(run, tmp_path):
+    project = run.copy(tmp_path / "project")
+    (project.folder / "studies").mkdir()
+    (project.folder / "studies/final_model.yaml").write_text("study: final_model\n")
+    project.snakemake("--configfile", "studies/final_model.yaml")
+    done = project.run("python", "workflow/commands/publish.py", "final_model", check=False)
+    assert done.returncode == 1 and "give this one another name than 'final_model'" in done.stderr
+
+
 def test_the_report_says_what_there_is(run):
     said = run.run("python", "workflow/commands/report.py", "default").stdout
     assert "no ground truth of subsets" in said

@@ -660,15 +660,18 @@ class Plan:
         return self.config["ensembles"][job.settings["ensemble"]]["kind"]
 
     def _query(self, scores: Job) -> Job:
-        """What one more test example takes, of one member; counted once for ensembles that differ in masks alone."""
+        """What one more test example takes, of one member; counted once for all ensembles whose members are whole.
+
+        Adapters have sizes of their own. Names of ensembles begin with a letter, so `queries.0` is none of theirs.
+        """
         named, block = scores.settings, scores.inputs["prepared"][0].job
         first = block.settings["members"][0]
         change = first["changes"][0]
-        adapted = ".lora" if change.get("kind") == "lora" else ""
+        counted = named["ensemble"] if change.get("kind") == "lora" else 0
         point = scores.stem.rsplit("/", 1)[1]
         return self._job(
             "query",
-            f"scores/{named['setting']}/queries{adapted}/{named['method']}/{point}",
+            f"scores/{named['setting']}/queries.{counted}/{named['method']}/{point}",
             block.settings | {"members": [first | {"changes": [change]}], "cheap": named["cheap"]},
             {"query": "json"},
             {"data": block.inputs["data"], **{name: each[:1] for name, each in block.inputs.items() if name != "data"}},

@@ -41,6 +41,8 @@ def main(study: str):
     if stale:
         sys.exit(f"{len(stale)} jobs are not up to date ({stale[0]}, ...): run `make study NAME={study}` first")
     target = Path("docs/results", study)
+    if target == FINAL_MODEL:
+        sys.exit(f"{FINAL_MODEL} holds tables of several studies; give this one another name than '{study}'")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for job in plan.room("evaluation"):

@@ -37,7 +37,7 @@ wildcard_constraints:
     setting="[a-z][a-z0-9_]*",
     truth="[a-z][a-z0-9_]*",
     ensemble="[a-z][a-z0-9_]*",
-    queries="queries([.]lora)?",
+    queries="queries[.](0|[a-z][a-z0-9_]*)",
     method="[a-z][a-z0-9_]*",
     table="summary|mislabel|mechanism|stability|theory|further([.][a-z]+)?",
     figure="[a-z][a-z0-9_]*",

@@ -23,22 +23,28 @@ def draw(summary: pd.DataFrame, interactions: pd.DataFrame) -> Figure:
             found[names] = grid
     settings = list(interactions.setting.unique())
     columns = min(_COLUMNS, len(pairs))
-    lines = len(settings) * -(-len(pairs) // columns)
-    figure, panels = plt.subplots(lines, columns, figsize=(2.1 * columns, 1.75 * lines + 0.6), squeeze=False)
+    planes = {
+        (setting, place): _plane(found[setting, ensemble, method], tuned, beneath)
+        for setting in settings
+        for place, (ensemble, method, tuned, beneath) in enumerate(pairs)
+        if (setting, ensemble, method) in found and {tuned, beneath} <= found[setting, ensemble, method].values.keys()
+    }
+    ends = {
+        setting: np.concatenate([plane.to_numpy().ravel() for (where, _), plane in planes.items() if where == setting])
+        for setting in settings
+    }
+    lines = sorted({(place // columns, settings.index(setting)) for setting, place in planes})
+    size = (2.1 * columns, 1.75 * len(lines) + 0.6)
+    figure, panels = plt.subplots(len(lines), columns, figsize=size, squeeze=False)
     for axes in panels.flat:
         axes.set_axis_off()
-    for row, setting in enumerate(settings):
-        planes = {
-            place: _plane(found[setting, ensemble, method], tuned, beneath)
-            for place, (ensemble, method, tuned, beneath) in enumerate(pairs)
-            if (setting, ensemble, method) in found
-            and {tuned, beneath} <= found[setting, ensemble, method].values.keys()
-        }
-        every = np.concatenate([plane.to_numpy().ravel() for plane in planes.values()])
-        for place, plane in planes.items():
-            axes, method = panels[place // columns * len(settings) + row, place % columns], pairs[place].method
-            _panel(axes, plane, every.min(), every.max())
-            axes.set_title(f"{_style.label(method)}, {setting}", fontsize=6.5, color=_style.colour(method))
+    for (setting, place), plane in planes.items():
+        axes = panels[lines.index((place // columns, settings.index(setting))), place % columns]
+        method, ensemble = pairs[place].method, pairs[place].ensemble
+        _panel(axes, plane, ends[setting].min(), ends[setting].max())
+        several = len({pair.ensemble for pair in pairs if pair.method == method}) > 1
+        words = f", {_style.ensemble_label(ensemble)}" if several else ""
+        axes.set_title(f"{_style.label(method)}{words}, {setting}", fontsize=6.5, color=_style.colour(method))
     _style.caption(
         figure,
         "Linear datamodelling score of the test loss, in the colours of one scale a setting, over two hyperparameters; "

@@ -1,5 +1,7 @@
 """How far each hyperparameter moves a method."""
 
+import itertools
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -16,7 +18,8 @@ FEW = 4  # up to so many values stand side by side under their names; more lie o
 def draw(summary: pd.DataFrame) -> Figure:
     """LDS (loss) against every swept hyperparameter of every method, the settings of each side by side.
 
-    Every other hyperparameter stands at its best value; lines are ensemble sizes.
+    Every other hyperparameter stands at its best value; lines are ensemble sizes, or ensembles at their largest where a
+    method scores several in a setting.
     """
     table = gridded(lds_of_loss(summary))
     settings = list(table.setting.unique())
@@ -39,8 +42,16 @@ def draw(summary: pd.DataFrame) -> Figure:
         row, first = panels[place // across], place % across * len(settings)
         for axes, setting in zip(row[first : first + len(settings)], settings, strict=True):
             _panel(axes, table[(table.setting == setting) & (table.method == method)], name)
-    for axes in panels[:, 0]:
-        axes.set_ylabel("LDS")
+    for row in panels:
+        first = next(axes for axes in row if axes.axison)
+        first.set_ylabel("LDS")
+        first.tick_params(labelleft=True)
+        for axes, right in itertools.pairwise([*row, None]):
+            if len({label.partition(",")[0] for label in axes.get_legend_handles_labels()[1]}) > 1:
+                beside = (
+                    {"loc": "upper left", "bbox_to_anchor": (1, 1)} if right is not None and not right.axison else {}
+                )
+                axes.legend(fontsize=5, borderaxespad=0.5, handlelength=1.2, **beside).set_in_layout(False)
     panels[0, 0].legend(fontsize=5.5, loc="lower left", borderaxespad=0, handlelength=1.2)
     _style.caption(
         figure,
@@ -60,6 +71,9 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
     values = table[name].dropna()
     numbers = pd.to_numeric(values.astype(str), errors="coerce")
     on_axis = numbers.notna().all() and values.nunique() > FEW
+    several = table.ensemble.nunique() > 1
+    if several:  # each at its largest
+        table = table[table.ensemble_size == table.groupby("ensemble")["ensemble_size"].transform("max")]
     lines = best(table, [*OF_SIZE, name])
     if on_axis:
         lines = lines.assign(x=pd.to_numeric(lines[name]))
@@ -82,7 +96,7 @@ def _panel(axes: Axes, table: pd.DataFrame, name: str):
             elinewidth=0.7,
             color=_style.colour(method),
             alpha=_style.shade(place, len(groups)),
-            label=f"{ensemble}, {_style.size(models, per_model)}",
+            label=f"{_style.ensemble_label(ensemble)}, {_style.size(models, per_model)}",
         )
     _style.draw_ceiling(axes, table)
     axes.set_xlabel(name.replace("_", " "), labelpad=1)

@@ -24,8 +24,8 @@ def draw(summary: pd.DataFrame) -> Figure:
     _style.caption(
         figure,
         f"Linear datamodelling score of the test loss, {_style.counts(table)}. Each bar at the hyperparameters that "
-        f"are best on these very subsets; e: members of the ensemble, "
-        f"models × members of each where these are several. Dashed: the most that retraining noise allows.",
+        f"are best on these very subsets; e: members, models × members of each where these are several; "
+        f"ensembles are named where a method scores several. Dashed: the most that retraining noise allows.",
     )
     return figure
 
@@ -35,13 +35,14 @@ def _panel(axes: Axes, top: pd.DataFrame):
     place, middles = 0.0, []
     for method in methods:
         bars = top[top.method == method].sort_values(OF_SIZE)
-        places = place + np.arange(len(bars))
+        places, several = place + np.arange(len(bars)), bars.ensemble.nunique() > 1
         for number, (y, (_, bar)) in enumerate(zip(places, bars.iterrows(), strict=True)):
             shade = _style.shade(number, len(bars))
             axes.barh(y, bar.value, 0.92, color=_style.colour(method), alpha=shade)
+            words = f"{_style.ensemble_label(bar.ensemble)}, " if several else ""
             axes.annotate(
-                _style.size(bar.models, bar.per_model), (max(bar.high, 0), y), (2, 0), textcoords="offset points",
-                va="center", fontsize=5, color="0.3",
+                words + _style.size(bar.models, bar.per_model), (max(bar.high, 0), y), (2, 0),
+                textcoords="offset points", va="center", fontsize=5, color="0.3",
             )  # fmt: skip
         axes.errorbar(
             bars.value, places, xerr=_style.errors(bars), fmt="none", ecolor="0.15", elinewidth=0.7, capsize=1.5

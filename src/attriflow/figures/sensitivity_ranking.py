@@ -40,14 +40,19 @@ def _panel(axes: Axes, table: pd.DataFrame):
     style = {"fmt": "D", "color": "white", "markeredgecolor": "0.1", "ecolor": "none", "markersize": 3.5, "zorder": 4}
     _intervals(axes, table, "regret", places, markeredgewidth=0.8, label="library's default", **style)
     axes.axvline(0, color="0.2", linewidth=0.6)
-    names = table.hyperparameter.str.replace("_", " ")
-    axes.set_yticks(
-        places, [f"{_style.label(method)}: {name}" for method, name in zip(table.method, names, strict=True)]
-    )
+    several = table.groupby("method")["ensemble"].transform("nunique") > 1
+    axes.set_yticks(places, [_name(row, named) for (_, row), named in zip(table.iterrows(), several, strict=True)])
     axes.tick_params(axis="y", labelsize=6.5)
     axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
+
+
+def _name(row: pd.Series, named: bool) -> str:
+    """Method and hyperparameter; the ensemble, and how many members a model it has, where there are others."""
+    each = f" x {row.per_model}" if row.per_model > 1 else ""
+    ensemble = f", {_style.ensemble_label(row.ensemble)}{each}" if named else ""
+    return f"{_style.label(row.method)}{ensemble}: {row.hyperparameter.replace('_', ' ')}"
 
 
 def _intervals(axes: Axes, table: pd.DataFrame, name: str, places: range, **style):
