@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 NAME ?=
+ARGUMENTS ?=
 
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
@@ -11,7 +12,7 @@ FREE = --resources mem_mb=$$(python workflow/commands/memory.py)
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: run study test lint format bench convergence publish record pull push repro unlock lock help
+.PHONY: run study cluster test lint format bench convergence curves scheduling publish record pull push repro unlock lock help
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
@@ -22,6 +23,9 @@ study: $(INSTALLED) ## one study: make study NAME=mnist runs studies/mnist.yaml
 	@test -f "studies/$(NAME).yaml" || { echo "make study NAME=<name>; studies: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
 	snakemake $(STUDY) $(FREE)
 	@python workflow/commands/report.py $(NAME)
+
+cluster: $(INSTALLED) ## the default study, or NAME=..., on a SLURM cluster (docs/cluster.md)
+	python workflow/commands/cluster.py $(STUDY) $(ARGUMENTS)
 
 test: $(INSTALLED) ## the tests; those that need a data mirror, a GPU or SLURM run where there is one
 	python -m pytest
@@ -40,6 +44,12 @@ format: $(INSTALLED) ## put Python and Snakemake files into the project's format
 
 convergence: $(INSTALLED) ## how iterative solvers approach exact influence: docs/results/convergence/
 	python benchmarks/convergence.py
+
+curves: $(INSTALLED) ## how the cost of every room grows: docs/results/scale/curves.csv
+	python benchmarks/cost_curves.py
+
+scheduling: $(INSTALLED) ## how long 1,000, 10,000 and 100,000 jobs take to plan: docs/results/scale/scheduling.csv
+	python benchmarks/scheduling.py
 
 bench: .venv-bench/.installed .venv-bench-pydvl/.installed ## speed against the naive way and other libraries, as ratios: benchmarks/results.csv
 	.venv-bench/bin/python benchmarks/run.py

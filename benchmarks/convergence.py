@@ -65,7 +65,7 @@ def main():
     TARGET.mkdir(parents=True, exist_ok=True)
     table.to_csv(TARGET / "convergence.csv", index=False, float_format="%.5f")
     save(draw(table), TARGET / "convergence.png")
-    (TARGET / "made_by.txt").write_text(made_by())
+    (TARGET / "made_by.txt").write_text(made_by("make convergence"))
     print(table.pivot_table(index=["solver", "iterations"], columns="damping", values="agreement").to_string())
 
 
@@ -86,7 +86,7 @@ def solved(member: Trained, data):
             yield "LiSSA", depth, damping, influence_lissa.prepare(member, data, **options)["scores"]
 
 
-def made_by() -> str:
+def made_by(command: str) -> str:
     """Command, commit, date and hardware, as `publish.py` writes them for a study."""
 
     def git(*words: str) -> str:
@@ -95,7 +95,7 @@ def made_by() -> str:
     changed = git("status", "--porcelain", "--", "src", "benchmarks")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
-        "command: make convergence\n"
+        f"command: {command}\n"
         f"commit: {git('rev-parse', 'HEAD')}{' with uncommitted changes' if changed else ''}\n"
         f"date: {datetime.date.today().isoformat()}\n"
         f"hardware: {os.cpu_count()} cores {processor()}, {memory:.0f} GiB memory, Python {platform.python_version()}\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simulated_device  # noqa: F401 (must be there before the first derivative is taken)
+import slurm_here
 import torch
 
 from attriflow import engine
@@ -36,7 +37,7 @@ def pytest_collection_modifyitems(items):
     there = {
         "mirror": bool(os.environ.get("ATTRIFLOW_DATA_MIRROR")),
         "gpu": torch.cuda.is_available(),
-        "slurm": shutil.which("sbatch") is not None,
+        "slurm": not slurm_here.missing(),
         "text": importlib.util.find_spec("transformers") is not None,
     }
     for item in items:

@@ -143,8 +143,8 @@ def test_the_training_loss_points_at_flipped_labels(noisy_members, noisy_split):
 
 PLACE = "evaluation/digits_mlp/independent"
 JOBS = {
-    f"{PLACE}/grad_dot/epoch=last,parameters=all,target=loss/mislabel",
-    f"{PLACE}/influence/curvature=fisher,epoch=last,parameters=all,target=loss/mislabel",
+    f"{PLACE}/grad_dot/epoch=last+parameters=all+target=loss/mislabel",
+    f"{PLACE}/influence/curvature=fisher+epoch=last+parameters=all+target=loss/mislabel",
     f"{PLACE}/mislabel_baseline",
     "evaluation/mislabel",
     "figures/mislabel",

@@ -20,9 +20,9 @@ DRAWN = (  # of one setting
 FIGURES = {f"figures/{name}" for name in DRAWN}
 AFTER_SCORES = {"evaluation/summary", "evaluation/sensitivity", "evaluation/examples/digits_mlp", *FIGURES}
 POINTS = {
-    "grad_dot": "grad_dot/epoch=last,parameters=all,target=loss",
-    "influence": "influence/curvature=fisher,epoch=last,parameters=all,target=loss",
-    "trak": "trak/projection=gaussian,epoch=last,parameters=all",
+    "grad_dot": "grad_dot/epoch=last+parameters=all+target=loss",
+    "influence": "influence/curvature=fisher+epoch=last+parameters=all+target=loss",
+    "trak": "trak/projection=gaussian+epoch=last+parameters=all",
 }
 
 

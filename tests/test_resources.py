@@ -11,7 +11,7 @@ from attriflow.registry import Registry
 from attriflow.study import plan_of
 
 SCORES = "scores/digits_mlp/independent"
-TRAK = f"{SCORES}/trak/projection=gaussian,epoch=last,parameters=all/0"
+TRAK = f"{SCORES}/trak/projection=gaussian+epoch=last+parameters=all/0"
 UNSAID = 'def prepare(member, split):\n    return {}\n\n\ndef score(members):\n    """None."""\n'
 
 

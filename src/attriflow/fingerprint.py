@@ -20,8 +20,12 @@ _IMPORT_NAMES = {"sklearn": "scikit-learn"}
 WITHOUT_NUMBERS = frozenset({"attriflow.job", "attriflow.memory", "attriflow.progress"})
 
 
+@cache
 def fingerprint(*files: Path) -> dict[str, dict[str, str]]:
-    """What these files run: `code`, module -> digest, and `software`, numerical library -> installed release."""
+    """What these files run: `code`, module -> digest, and `software`, numerical library -> installed release.
+
+    Not to be written to: jobs share it.
+    """
     modules: dict[str, Path] = {}
     waiting = [(_name(path), path) for path in files]
     libraries: set[str] = set()
@@ -122,6 +126,7 @@ def _canonical(node) -> str:
     return repr(node)
 
 
+@cache
 def _release(name: str) -> str:
     try:
         return version(name).split("+")[0]  # 2.13.0+cpu and 2.13.0+cu130 are one release

@@ -6,6 +6,7 @@ these words; the config is checked against them by reading the file, without imp
 
 import ast
 import math
+from urllib.parse import quote
 
 NonNegative = float
 Positive = float
@@ -90,8 +91,16 @@ def problem(value, annotation: str) -> str | None:
 
 
 def point_name(point: dict) -> str:
-    """`damping=0.01,proj_dim=512`: a hyperparameter point as the name of a file or an array."""
+    """`damping=0.01,proj_dim=512`: a hyperparameter point as the name of an array, and in tables."""
     return ",".join(f"{name}={value}" for name, value in point.items())
+
+
+def point_folder(point: dict) -> str:
+    """`damping=0.01+proj_dim=512`: a hyperparameter point as part of a path.
+
+    Without commas and quotes: Snakemake takes a job whose wildcards have some for another one on a cluster.
+    """
+    return "+".join(f"{name}={quote(str(value), safe='')}" for name, value in point.items())
 
 
 def _read(node: ast.expr):

@@ -2,6 +2,9 @@
 
 A method may say how many bytes its `prepare` takes at work for one member, beside the data and the model:
     memory(size, *, hyperparameters of prepare) -> bytes
+
+and, where it goes over the training examples more often than their gradients take, how often:
+    passes(n, m, *, hyperparameters of prepare) -> passes, forward and back
 """
 
 import inspect
@@ -67,6 +70,15 @@ def needed(registry: Registry, kind: str, size: Size, hyperparameters: dict) -> 
         return None
     taken = inspect.signature(formula).parameters
     return int(formula(size, **{name: value for name, value in hyperparameters.items() if name in taken}))
+
+
+def passes(registry: Registry, kind: str, n: int, m: int, hyperparameters: dict) -> float:
+    """How often a method passes the training examples besides taking their gradients; 0 where it does not say."""
+    formula = getattr(registry.load("scores", kind), "passes", None)
+    if formula is None:
+        return 0.0
+    taken = inspect.signature(formula).parameters
+    return float(formula(n, m, **{name: value for name, value in hyperparameters.items() if name in taken}))
 
 
 def refuse_what_cannot_fit(registry: Registry, kind: str, size: Size, hyperparameters: dict):

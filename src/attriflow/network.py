@@ -1,4 +1,4 @@
-"""A model before its training, with its data: what of it decides the memory that jobs take."""
+"""A model before its training, with its data: what of it decides the memory and the time that jobs take."""
 
 import json
 from collections.abc import Callable
@@ -10,25 +10,30 @@ import numpy as np
 import torch
 from torch import nn
 
-from attriflow import lora
+from attriflow import flops, lora
 from attriflow.curvature import activations
 from attriflow.data import Split
-from attriflow.device import inputs
+from attriflow.device import inputs, labels
 from attriflow.io import load_arrays
 from attriflow.memory import Size
 from attriflow.models import Trained, builder, built, with_adapters
+from attriflow.outputs import loss
 from attriflow.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """p: parameters. activations: numbers that an example's forward pass keeps. masked: those under dropout."""
+    """p: parameters. activations: numbers that an example's forward pass keeps. masked: those under dropout.
+
+    flops: of an example's forward pass and its gradient.
+    """
 
     build: Callable[[], nn.Module]
     split: Split
     p: int
     activations: int
     masked: int
+    flops: int
 
 
 @cache
@@ -39,7 +44,8 @@ def network(registry: Registry, data: str, digest: str, model: str) -> Network:
     module = built(build).eval()
     x = inputs(module, np.array(split.train_x[:1]))
     p = sum(parameter.numel() for parameter in module.parameters())
-    return Network(build, split, p, activations(module, x), _masked(module, x))
+    once = flops.of_step(module, x, labels(module, np.array(split.train_y[:1])), loss)
+    return Network(build, split, p, activations(module, x), _masked(module, x), once)
 
 
 @cache

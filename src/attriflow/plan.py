@@ -26,7 +26,7 @@ from attriflow.config import (
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member, by_model, whole
 from attriflow.fingerprint import fingerprint
-from attriflow.hyperparameters import RULES, point_name
+from attriflow.hyperparameters import RULES, point_folder, point_name
 from attriflow.pairs import PAIRS, SIZE
 from attriflow.provenance import sha256
 from attriflow.registry import Registry
@@ -360,7 +360,7 @@ class Plan:
         written = [size.written for size in wanted]
         common = {"setting": setting, "ensemble": ensemble, "method": method, "kind": entry["kind"]}
         for costly in grid.costly():
-            stem = f"scores/{setting}/{ensemble}/{method}/{point_name(costly) or 'base'}"
+            stem = f"scores/{setting}/{ensemble}/{method}/{point_folder(costly) or 'base'}"
             prepared = []
             for start in range(0, len(described), own["block"]):
                 block = slice(start, min(start + own["block"], len(described)))

@@ -33,9 +33,15 @@ class Registry:
         self.plugins = Path(plugins) if plugins else None
         if self.plugins and not self.plugins.is_dir():
             raise ValueError(f"plugins: '{plugins}' is not a folder; expected one with sub-folders {list(ROOMS)}")
+        self._kinds: dict[str, dict[str, Path]] = {}  # by room, once looked up
 
     def kinds(self, room: str) -> dict[str, Path]:
         """Name -> file of every kind of a room. Files that begin with `_` are helpers."""
+        if room not in self._kinds:
+            self._kinds[room] = self._found(room)
+        return self._kinds[room]
+
+    def _found(self, room: str) -> dict[str, Path]:
         ours = _files(_PACKAGE / room)
         if self.plugins is None:
             return ours
@@ -105,6 +111,7 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
 
 
+@cache
 def _signatures(path: Path) -> dict[str, dict[str, Hyperparameter]]:
     return {node.name: _keywords(node) for node in tree(path).body if isinstance(node, ast.FunctionDef)}
 
@@ -120,6 +127,7 @@ def _keywords(function: ast.FunctionDef) -> dict[str, Hyperparameter]:
     return found
 
 
+@cache
 def _constants(path: Path) -> dict[str, object]:
     found = {}
     for node in tree(path).body:

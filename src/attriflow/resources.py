@@ -1,7 +1,9 @@
-"""Resources: the memory that a job takes at most, from its plan and the files that it reads. No job runs this code.
+"""Resources: memory and time that a job takes at most, from its plan and the files it reads. No job runs this code.
 
-What `prepare` takes its method says (`attriflow.memory`); what the others take follows from the sizes of their inputs,
-with factors that bound what was measured on digits and MNIST. Torch is imported when a model is measured, not before.
+The memory that `prepare` takes its method says (`attriflow.memory`); what the others take follows from the sizes of
+their inputs, with factors that bound what was measured on digits and MNIST. The time is a limit for a cluster: so long
+that a job which is at work is not stopped, and so short that one which is stuck does not hold its node for a day. Torch
+is imported when a model is measured, not before.
 """
 
 import errno
@@ -18,6 +20,7 @@ _PLAIN = 320 * _MB  # a fork of the process that has imported the libraries, 262
 _TORCH = 400 * _MB  # the same with torch: 255 measured, 310 once its libraries for matrices are in use
 _UNSAID = 4000 * _MB  # what a method may take that does not say
 _OUTPUTS = 3  # of a ground truth, at most, whose resampled ranks are held at once
+SNAKEMAKE = 500  # MB beside a job of a cluster: two processes of Snakemake, 117 measured, and one with the libraries
 _CHUNK = 512  # test examples' worth of temporary arrays beside these
 
 
@@ -27,6 +30,15 @@ def megabytes(job: Job, registry: Registry) -> int:
     Raises FileNotFoundError naming an input that is not there, or is not yet what the plan says.
     """
     return -(-_RULES[job.rule](job, registry) // _MB)
+
+
+def minutes(job: Job, registry: Registry) -> int:
+    """Minutes after which a job must be stuck: a multiple of what the slowest of its kind took.
+
+    Raises FileNotFoundError as `megabytes` does.
+    """
+    seconds = _TIMES.get(job.rule, _reading)(job, registry)
+    return _LEAST_MINUTES + math.ceil(seconds / 60)
 
 
 def _prepare(job: Job, registry: Registry) -> int:
@@ -236,6 +248,93 @@ _RULES = {
     "evaluate_further": _evaluate_further,
     "agree": _agree,
     "convergence": _convergence,
+}
+
+# --- time ----------------------------------------------------------------------------------------------------
+
+# ASSUME: a core's products a second, a third of what training of the MNIST perceptron reaches here
+_RATE = 1e10
+_STEP = 0.005  # seconds that a step of training takes besides, a millisecond measured
+_LEAST_MINUTES = 2  # a busy file system
+_PASSES = 20  # forward and back, that gradients and what is made of them take of every example and checkpoint
+_BYTES = 1e7  # of inputs that a job reads and computes with in a second, at every point
+
+
+def _reading(job: Job, _registry: Registry) -> float:
+    """Arrays that are read, and gone through at every point of a grid."""
+    points = len(job.settings.get("cheap", [0])) * len(job.settings.get("sizes", [0]))
+    return points * sum(_bytes(job, name) for name in job.inputs) / _BYTES
+
+
+def _resampling(job: Job, registry: Registry) -> float:
+    """What is drawn again, beside."""
+    return 5 * _reading(job, registry) + job.settings["resamples"] / 5
+
+
+def _decomposing(job: Job, registry: Registry) -> float:
+    return _reading(job, registry) + _dense(_bytes(job, "prepared"))
+
+
+def _dense(held: float) -> float:
+    """Products of the matrices that so many bytes hold, at most, with each other."""
+    return 2 * (held / 4) ** 1.5 / _RATE
+
+
+def _train_time(job: Job, registry: Registry) -> float:
+    return _training_time(job, registry, runs=1, epochs=job.settings["recipe"]["epochs"])
+
+
+def _retrain_time(job: Job, registry: Registry) -> float:
+    return _training_time(job, registry, runs=len(job.settings["runs"]), epochs=job.settings["recipe"]["epochs"])
+
+
+def _further_time(job: Job, registry: Registry) -> float:
+    """Subtraction trains twice; a double takes twice the time."""
+    return 4 * _training_time(job, registry, runs=len(job.settings["runs"]), epochs=max(job.settings["amounts"]))
+
+
+def _removal_time(job: Job, registry: Registry) -> float:
+    settings = job.settings
+    runs = len(settings["points"]) * len(settings["counts"]) * settings["repeats"] * settings["tests"]
+    return _training_time(job, registry, runs=runs, epochs=settings["recipe"]["epochs"])
+
+
+def _training_time(job: Job, registry: Registry, *, runs: int, epochs: float) -> float:
+    n, batch = _examples(job)[0], job.settings["recipe"]["batch_size"]
+    steps = runs * epochs * -(-n // batch)
+    return steps * (_STEP + batch * _network(job, registry).flops / _RATE)
+
+
+def _prepare_time(job: Job, registry: Registry) -> float:
+    """Gradients of all examples, what a method says it passes besides, and the products of what it holds."""
+    settings, network, (n, m) = job.settings, _network(job, registry), _examples(job)
+    kind, hyperparameters = settings["kind"], settings["hyperparameters"]
+    members = sum(len(each["changes"]) for each in settings["members"])
+    checkpoints = len(job.inputs["models"][0].job.settings["checkpoints"])
+    from attriflow.memory import passes
+
+    passed = _PASSES * checkpoints * (n + m) + n * passes(registry, kind, n, m, hyperparameters)
+    held = 10**6 * megabytes(job, registry) - _TORCH
+    return members * (passed * network.flops / _RATE + _dense(held))
+
+
+_TIMES = {
+    "train": _train_time,
+    "adapt": _retrain_time,
+    "retrain": _retrain_time,
+    "further": _further_time,
+    "removal": _removal_time,
+    "prepare": _prepare_time,
+    "query": _prepare_time,
+    "choose": _decomposing,
+    "stability": _decomposing,
+    "mechanism": _decomposing,
+    "variance": _decomposing,
+    "evaluate": _resampling,
+    "evaluate_further": _resampling,
+    "mislabel": _resampling,
+    "mislabel_baseline": _resampling,
+    "agree": _resampling,
 }
 
 

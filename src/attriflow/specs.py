@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from attriflow import provenance
-from attriflow.io import replacing
+from attriflow.io import load_json, replacing
 from attriflow.plan import Job, Plan
 from attriflow.registry import ROOMS
 
@@ -29,12 +29,17 @@ def write(plan: Plan):
     newest: dict[str, float] = {}
     for job in plan.jobs.values():
         inputs = [source.job.stem for sources in job.inputs.values() for source in sources]
-        newest[job.stem] = _settle(job, spec_path(study, job), max((newest[stem] for stem in inputs), default=0.0))
+        newest[job.stem] = _settle(job, path_of(study, job.stem), max((newest[stem] for stem in inputs), default=0.0))
 
 
-def spec_path(study: str, job: Job) -> Path:
-    """The file of a job's spec."""
-    return Path("specs", study, f"{job.stem}.json")
+def path_of(study: str, stem: str) -> Path:
+    """The file of the spec of the job that makes a stem."""
+    return Path("specs", study, f"{stem}.json")
+
+
+def read(path: Path) -> dict:
+    """A spec from its file."""
+    return load_json(path)["spec"]
 
 
 def room_path(study: str, room: str) -> Path:

@@ -1,4 +1,5 @@
 # Shared by all rules: the checked config, the plan, and a spec per job (docs/reruns.md).
+import functools
 import os
 import shlex
 import sys
@@ -8,25 +9,40 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 from attriflow import resources, specs, study, warm
 from attriflow.config import ConfigError
 
-try:
-    plan = study.plan(workflow.basedir, config)
-except ConfigError as error:
-    raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
-
-if workflow.is_main_process:
+# The processes that jobs of a cluster begin with read specs alone: the plan of a large study takes a while.
+ours = workflow.is_main_process
+if ours:
+    if workflow.storage_settings.default_storage_provider:
+        raise WorkflowError(
+            "default-storage-provider: what is up to date is told by results in this folder, which a store would hide; "
+            "use a folder that all machines see, or send and fetch results by DVC (docs/cluster.md)"
+        )
+    try:
+        plan = study.plan(workflow.basedir, config)
+    except ConfigError as error:
+        raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
     specs.write(plan)
+    os.environ.update(ATTRIFLOW_DEVICE=plan.config["device"])
+
+
+envvars:
+    "ATTRIFLOW_DEVICE",
+
 
 # Jobs find the Python that runs this workflow (under conda the environment's comes first), our package and our scripts.
 python = os.path.dirname(sys.executable)
 os.environ.update(PATH=os.pathsep.join([python, os.getenv("PATH", "")]))
 shell.prefix(
-    f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src ATTRIFLOW_DEVICE={plan.config['device']}; "
+    f"export PYTHONPATH={shlex.quote(workflow.basedir)}/src; "
     f"SCRIPTS={shlex.quote(workflow.basedir)}/workflow/scripts; "
     f'python() {{{{ command python {shlex.quote(warm.__file__)} "$@"; }}}}; '  # with the libraries imported, where it can
 )
 
 
 onstart:
+    # Its timers multiply: every finished job adds one look a second at all ready jobs, a quarter of a core after 200 jobs
+    # (Snakemake 9.27). Profiles limit how many jobs there are, so nothing is lost.
+    workflow.scheduler.job_rate_limiter = None
     if workflow.local_exec and sys.platform == "linux":
         os.environ[warm.WARM] = warm.start()
 
@@ -46,38 +62,75 @@ wildcard_constraints:
     block="[0-9.]+",
 
 
+@functools.cache
+def begin():
+    """In a process on a cluster's node that several small jobs share, before the first: import the libraries once."""
+    several = len(workflow.dag_settings.target_jobs) > 1
+    if several and not workflow.local_exec and sys.platform == "linux":
+        os.environ[warm.WARM] = warm.start()
+
+
 def needs(stem):
     """The spec and the inputs of the job that makes a stem."""
 
     def of(wildcards):
-        job = plan.jobs[stem.format(**wildcards)]
-        spec = {"spec": str(specs.spec_path(plan.config["study"], job))}
-        return spec | {
-            name: [source.job.path(source.name) for source in sources]
-            for name, sources in job.inputs.items()
+        if not ours:
+            begin()
+        path = specs.path_of(config.get("study", "default"), stem.format(**wildcards))
+        inputs = (
+            plan.jobs[stem.format(**wildcards)].spec if ours else specs.read(path)
+        )["inputs"]
+        return {"spec": str(path)} | {
+            name: [each["path"] for each in sources] for name, sources in inputs.items()
         }
 
     return of
 
 
 def memory(stem):
-    """The memory (MB) that the job that makes a stem takes; to be determined while its inputs are not there."""
+    """The memory (MB) that the job that makes a stem takes; to be determined while its inputs are not there.
 
-    def of(wildcards):
-        if not workflow.is_main_process:
-            return 0  # a job on a node of a cluster was given its memory when it was submitted
-        return resources.megabytes(plan.jobs[stem.format(**wildcards)], plan.registry)
+    Twice as much at every further attempt; on a cluster, with what Snakemake itself takes there.
+    """
+
+    def of(wildcards, attempt):
+        if not ours:
+            return 0  # it was given its memory when it was submitted
+        needed = resources.megabytes(plan.jobs[stem.format(**wildcards)], plan.registry)
+        beside = 0 if workflow.local_exec else resources.SNAKEMAKE
+        return (needed + beside) * 2 ** (attempt - 1)
 
     return of
 
 
+def minutes(stem):
+    """The time (minutes) after which the job that makes a stem must be stuck; twice as much at every further attempt."""
+
+    def of(wildcards, attempt):
+        if not ours:
+            return 0
+        needed = resources.minutes(plan.jobs[stem.format(**wildcards)], plan.registry)
+        return needed * 2 ** (attempt - 1)
+
+    return of
+
+
+def gpus(_wildcards):
+    """The GPUs that a job takes which computes with models: one where the config names them."""
+    return int(ours and plan.config["device"] == "cuda")
+
+
 def made_by(room):
     """Every output of a room."""
+    if not ours:
+        return []
     return [job.path(name) for job in plan.room(room) for name in job.outputs]
 
 
 def ends(room):
     """Every output of a room's jobs from which nothing else is made."""
+    if not ours:
+        return []
     used = {
         source.job.stem
         for job in plan.jobs.values()

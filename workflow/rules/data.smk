@@ -19,6 +19,6 @@ rule dataset:
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=30,
+        runtime=minutes("data/{dataset}"),
     shell:
         'python "$SCRIPTS/dataset.py" {input.spec:q} --threads {threads}'

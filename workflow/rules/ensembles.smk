@@ -19,6 +19,6 @@ rule ensemble:
     threads: 1
     resources:
         mem_mb=1000,
-        runtime=30,
+        runtime=minutes("ensembles/{setting}/{ensemble}"),
     shell:
         'python "$SCRIPTS/ensemble.py" {input.spec:q} --threads {threads}'

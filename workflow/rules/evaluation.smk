@@ -20,7 +20,7 @@ rule evaluate:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}"),
-        runtime=60,
+        runtime=minutes("evaluation/{setting}/{ensemble}/{method}/{point}"),
     shell:
         'python "$SCRIPTS/evaluate.py" {input.spec:q} --threads {threads}'
 
@@ -39,7 +39,7 @@ rule mislabel:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/mislabel"),
-        runtime=60,
+        runtime=minutes("evaluation/{setting}/{ensemble}/{method}/{point}/mislabel"),
     shell:
         'python "$SCRIPTS/mislabel.py" {input.spec:q} --threads {threads}'
 
@@ -58,7 +58,7 @@ rule mislabel_baseline:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/mislabel_baseline"),
-        runtime=30,
+        runtime=minutes("evaluation/{setting}/{ensemble}/mislabel_baseline"),
     shell:
         'python "$SCRIPTS/mislabel_baseline.py" {input.spec:q} --threads {threads}'
 
@@ -77,7 +77,7 @@ rule mechanism:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/mechanism"),
-        runtime=120,
+        runtime=minutes("evaluation/{setting}/{ensemble}/{method}/{point}/mechanism"),
     shell:
         'python "$SCRIPTS/mechanism.py" {input.spec:q} --threads {threads}'
 
@@ -96,7 +96,7 @@ rule stability:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/stability"),
-        runtime=60,
+        runtime=minutes("evaluation/{setting}/{ensemble}/{method}/{point}/stability"),
     shell:
         'python "$SCRIPTS/stability.py" {input.spec:q} --threads {threads}'
 
@@ -115,7 +115,7 @@ rule variance:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/variance"),
-        runtime=120,
+        runtime=minutes("evaluation/{setting}/{ensemble}/{method}/{point}/variance"),
     shell:
         'python "$SCRIPTS/variance.py" {input.spec:q} --threads {threads}'
 
@@ -134,7 +134,7 @@ rule summarise:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{study}{table}"),
-        runtime=30,
+        runtime=minutes("evaluation/{study}{table}"),
     shell:
         'python "$SCRIPTS/summarise.py" {input.spec:q} --threads {threads}'
 
@@ -154,7 +154,7 @@ rule compare:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{study}selection"),
-        runtime=30,
+        runtime=minutes("evaluation/{study}selection"),
     shell:
         'python "$SCRIPTS/compare.py" {input.spec:q} --threads {threads}'
 
@@ -173,7 +173,7 @@ rule costs:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{study}selection.costs"),
-        runtime=30,
+        runtime=minutes("evaluation/{study}selection.costs"),
     shell:
         'python "$SCRIPTS/costs.py" {input.spec:q} --threads {threads}'
 
@@ -193,7 +193,7 @@ rule price:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{study}ensembles"),
-        runtime=30,
+        runtime=minutes("evaluation/{study}ensembles"),
     shell:
         'python "$SCRIPTS/price.py" {input.spec:q} --threads {threads}'
 
@@ -214,7 +214,7 @@ rule sensitivity:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{study}sensitivity"),
-        runtime=30,
+        runtime=minutes("evaluation/{study}sensitivity"),
     shell:
         'python "$SCRIPTS/sensitivity.py" {input.spec:q} --threads {threads}'
 
@@ -233,7 +233,7 @@ rule extremes:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{study}examples/{setting}"),
-        runtime=30,
+        runtime=minutes("evaluation/{study}examples/{setting}"),
     shell:
         'python "$SCRIPTS/extremes.py" {input.spec:q} --threads {threads}'
 
@@ -253,7 +253,8 @@ rule removal:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{study}removal/{setting}"),
-        runtime=480,
+        runtime=minutes("evaluation/{study}removal/{setting}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/removal.py" {input.spec:q} --threads {threads}'
 
@@ -274,7 +275,7 @@ rule evaluate_further:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/{method}/{point}/further"),
-        runtime=60,
+        runtime=minutes("evaluation/{setting}/{ensemble}/{method}/{point}/further"),
     shell:
         'python "$SCRIPTS/evaluate_further.py" {input.spec:q} --threads {threads}'
 
@@ -293,7 +294,8 @@ rule convergence:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/convergence"),
-        runtime=60,
+        runtime=minutes("evaluation/{setting}/{ensemble}/convergence"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/convergence.py" {input.spec:q} --threads {threads}'
 
@@ -313,6 +315,6 @@ rule agree:
     threads: 1
     resources:
         mem_mb=memory("evaluation/{setting}/{ensemble}/agreement"),
-        runtime=30,
+        runtime=minutes("evaluation/{setting}/{ensemble}/agreement"),
     shell:
         'python "$SCRIPTS/agree.py" {input.spec:q} --threads {threads}'

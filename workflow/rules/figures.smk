@@ -20,6 +20,6 @@ rule draw:
     threads: 1
     resources:
         mem_mb=1000,
-        runtime=30,
+        runtime=minutes("figures/{study}{figure}"),
     shell:
         'python "$SCRIPTS/draw.py" {input.spec:q} --threads {threads}'

@@ -19,7 +19,8 @@ rule retrain:
     threads: 1
     resources:
         mem_mb=memory("ground_truth/{setting}/{truth}/{block}"),
-        runtime=240,
+        runtime=minutes("ground_truth/{setting}/{truth}/{block}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/retrain.py" {input.spec:q} --threads {threads}'
 
@@ -38,7 +39,7 @@ rule collect:
     threads: 1
     resources:
         mem_mb=memory("ground_truth/{setting}/{truth}"),
-        runtime=30,
+        runtime=minutes("ground_truth/{setting}/{truth}"),
     shell:
         'python "$SCRIPTS/collect.py" {input.spec:q} --threads {threads}'
 
@@ -57,7 +58,8 @@ rule further:
     threads: 1
     resources:
         mem_mb=memory("ground_truth/{setting}/{truth}/{model}/{block}"),
-        runtime=240,
+        runtime=minutes("ground_truth/{setting}/{truth}/{model}/{block}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/further.py" {input.spec:q} --threads {threads}'
 
@@ -76,6 +78,7 @@ rule gather:
     threads: 1
     resources:
         mem_mb=memory("ground_truth/{setting}/{truth}/{model}"),
-        runtime=30,
+        runtime=minutes("ground_truth/{setting}/{truth}/{model}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/gather.py" {input.spec:q} --threads {threads}'

@@ -20,7 +20,8 @@ rule train:
     threads: 1
     resources:
         mem_mb=memory("models/{setting}/{model}"),
-        runtime=120,
+        runtime=minutes("models/{setting}/{model}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/train.py" {input.spec:q} --threads {threads}'
 
@@ -40,7 +41,8 @@ rule adopt:
     threads: 1
     resources:
         mem_mb=memory("models/{setting}/adopted/{model}"),
-        runtime=30,
+        runtime=minutes("models/{setting}/adopted/{model}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/adopt.py" {input.spec:q} --threads {threads}'
 
@@ -60,6 +62,7 @@ rule adapt:
     threads: 1
     resources:
         mem_mb=memory("models/{setting}/adapters/{ensemble}/{model}"),
-        runtime=120,
+        runtime=minutes("models/{setting}/adapters/{ensemble}/{model}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/adapt.py" {input.spec:q} --threads {threads}'

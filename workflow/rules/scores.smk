@@ -19,7 +19,8 @@ rule prepare:
     threads: 1
     resources:
         mem_mb=memory("scores/{setting}/{ensemble}/{method}/{point}/{block}"),
-        runtime=240,
+        runtime=minutes("scores/{setting}/{ensemble}/{method}/{point}/{block}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/prepare.py" {input.spec:q} --threads {threads}'
 
@@ -39,7 +40,7 @@ rule choose:
     threads: 1
     resources:
         mem_mb=memory("scores/{setting}/{ensemble}/{method}/{point}/selection"),
-        runtime=60,
+        runtime=minutes("scores/{setting}/{ensemble}/{method}/{point}/selection"),
     shell:
         'python "$SCRIPTS/choose.py" {input.spec:q} --threads {threads}'
 
@@ -58,7 +59,7 @@ rule score:
     threads: 1
     resources:
         mem_mb=memory("scores/{setting}/{ensemble}/{method}/{point}"),
-        runtime=120,
+        runtime=minutes("scores/{setting}/{ensemble}/{method}/{point}"),
     shell:
         'python "$SCRIPTS/score.py" {input.spec:q} --threads {threads}'
 
@@ -77,6 +78,7 @@ rule query:
     threads: 1
     resources:
         mem_mb=memory("scores/{setting}/{queries}/{method}/{point}"),
-        runtime=120,
+        runtime=minutes("scores/{setting}/{queries}/{method}/{point}"),
+        gpu=gpus,
     shell:
         'python "$SCRIPTS/query.py" {input.spec:q} --threads {threads}'

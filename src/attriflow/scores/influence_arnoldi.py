@@ -67,6 +67,11 @@ def memory(size: Size, *, iterations: int) -> int:
     return size.gradients + size.products(1, size.n) + basis
 
 
+def passes(n: int, m: int, *, iterations: int) -> float:
+    """Of the training examples, that `prepare` makes besides taking gradients: a product with C is two."""
+    return 2 * iterations
+
+
 def score(
     members: Iterable[dict[str, np.ndarray]],
     *,

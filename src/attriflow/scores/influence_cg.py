@@ -89,6 +89,11 @@ def memory(size: Size, *, iterations: int) -> int:
     return size.gradients + 2 * basis + size.products(block, size.n) + matrix + 4 * iterations * size.n * size.m
 
 
+def passes(n: int, m: int, *, iterations: int) -> float:
+    """Of the training examples, that `prepare` makes besides taking gradients: a product with C is two."""
+    return 2 * iterations * m
+
+
 def score(
     members: Iterable[dict[str, np.ndarray]], *, damping: NonNegative, iterations: PositiveInt, relative: bool = False
 ) -> Iterator[np.ndarray]:

@@ -180,6 +180,11 @@ def memory(size: Size, *, curvature: str = "ggn") -> int:
     return both + bytes_at_work(size, curvature) + 24 * size.n * q + 8 * (size.n + size.m) * size.p
 
 
+def passes(n: int, m: int) -> float:
+    """Of the training examples, that `prepare` makes besides taking gradients: every test example meets each, often."""
+    return 20 * m
+
+
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
     r"""$s_i$ (n, m), mean over members."""
     return running_mean(member["scores"] for member in members)

@@ -130,6 +130,11 @@ def memory(size: Size, *, batch: int) -> int:
     return size.gradients + work + 48 * size.p * block + 4 * size.n * size.m
 
 
+def passes(n: int, m: int, *, depth: int, batch: int, repeats: int = 1) -> float:
+    """Of the training examples, that `prepare` makes besides taking gradients: a product with C is two."""
+    return 2 * depth * repeats * m * batch / n
+
+
 def score(members: Iterable[dict[str, np.ndarray]]) -> Iterator[np.ndarray]:
     r"""$g_i \cdot r / scale$ (n, m), mean over members."""
     return running_mean(member["scores"] for member in members)
