@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attriflow import network, provenance, resources
-from attriflow.memory import Size
+from attriflow.memory import Size, passes
 from attriflow.registry import Registry
 from attriflow.study import plan_of
 
@@ -81,6 +81,37 @@ def test_an_input_that_is_missing_or_of_another_plan_is_named(project, monkeypat
     with pytest.raises(FileNotFoundError) as caught:
         resources.megabytes(made.jobs[TRAK.removesuffix("/0")], made.registry)
     assert caught.value.filename == f"results/{TRAK}.npz"
+
+
+def test_no_job_of_a_run_takes_longer_than_it_may(finished, monkeypatch):
+    made = plan(finished, monkeypatch)
+    for job in made.jobs.values():
+        if job.rule not in ("dataset", "ensemble", "draw"):
+            assert 2 < resources.minutes(job, made.registry) <= 30, job.stem
+
+
+def test_time_grows_with_what_a_job_does(finished, monkeypatch):
+    made = plan(finished, monkeypatch)
+
+    def minutes(stem: str, **settings) -> int:
+        job = made.jobs[stem]
+        return resources.minutes(replace(job, settings=job.settings | settings), made.registry)
+
+    recipe = made.jobs["models/digits_mlp/full-0"].settings["recipe"]
+    trained = [minutes("models/digits_mlp/full-0", recipe=recipe | {"epochs": epochs}) for epochs in (10**5, 2 * 10**5)]
+    assert trained[1] - 2 == pytest.approx(2 * (trained[0] - 2), rel=0.01)
+    retrain = "ground_truth/digits_mlp/subsets/0.0"
+    runs = made.jobs[retrain].settings["runs"]
+    many = [minutes(retrain, recipe=recipe | {"epochs": 10**5}, runs=runs * times) for times in (1, 4)]
+    assert many[1] - 2 == pytest.approx(4 * (many[0] - 2), rel=0.01)
+
+
+def test_iterative_methods_say_how_often_they_pass_the_training_examples():
+    registry = Registry()
+    assert passes(registry, "influence_cg", 100, 10, {"iterations": 20, "curvature": "ggn"}) == 400
+    assert passes(registry, "influence_lissa", 100, 10, {"depth": 50, "batch": 20, "repeats": 2}) == 400
+    assert passes(registry, "influence_arnoldi", 100, 10, {"iterations": 20}) == 40
+    assert passes(registry, "grad_dot", 100, 10, {}) == 0
 
 
 def test_planning_a_run_from_nothing_imports_no_torch_and_leaves_the_memory_open(project, tmp_path):
