@@ -2,7 +2,7 @@
 
 `make curves`. Perceptrons of random pixels: what is in them does not change what they cost. Each curve moves one size
 and leaves the others where they are in BASE; its exponent is the slope of a straight line through the logarithms, of
-seconds and of operations counted by torch (`attriflow.flops`). One thread.
+processor seconds and of operations counted by torch (`attriflow.flops`). One thread.
 """
 
 import sys
@@ -63,13 +63,13 @@ def main():
 
 
 def measured() -> Iterator[dict]:
-    """Room, the size that moves, its value, and the median seconds and the operations of a few rounds."""
+    """Room, the size that moves, its value, and the median processor seconds and the operations of a few rounds."""
     for room, (work, moves) in ROOMS.items():
         for size in moves:
             for value in SIZES[size]:
                 run = work(**BASE | {size: value})
                 rounds = [spent(run) for _ in range(REPEATS)]
-                seconds = float(np.median([each.seconds for each in rounds]))
+                seconds = float(np.median([each.cpu_seconds for each in rounds]))
                 at = 795 * value + 10 if size == "width" else value
                 yield {
                     "room": room, "size": "p" if size == "width" else size, "value": at, "seconds": seconds,
@@ -111,7 +111,7 @@ def draw(table: pd.DataFrame, slopes: pd.DataFrame) -> plt.Figure:
         axes.set_xlabel(name)
         axes.legend(fontsize=6)
     for axes in panels[:, 0]:
-        axes.set_ylabel("seconds, one core")
+        axes.set_ylabel("processor seconds, one thread")
     caption = ", ".join(f"{name} = {value}" for name, value in BASE.items())
     figure.supxlabel(f"Others at {caption} (p = 795 width + 10). Numbers: exponents.", fontsize=7, x=0.01, ha="left")
     return figure
@@ -133,7 +133,7 @@ def problem(n: int, m: int, width: int) -> tuple[Callable, Split, Callable[[int]
 def retraining(*, n: int, m: int, width: int, s: int, **_) -> Callable[[], object]:
     """s subsets of half of the data, two epochs; the engine trains some side by side."""
     build, split, _member = problem(n, m, width)
-    runs = [Run(f"run-{number}", subset=f"subset-{number}", fraction=0.5) for number in range(s // 10)]
+    runs = [Run(f"run-{number}", subset=f"subset-{number}", fraction=0.5) for number in range(s)]
     return lambda: list(engine.train(build, split.train_x, split.train_y, runs, RECIPE, 0))
 
 

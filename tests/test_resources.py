@@ -98,11 +98,11 @@ def test_time_grows_with_what_a_job_does(finished, monkeypatch):
         return resources.minutes(replace(job, settings=job.settings | settings), made.registry)
 
     recipe = made.jobs["models/digits_mlp/full-0"].settings["recipe"]
-    trained = [minutes("models/digits_mlp/full-0", recipe=recipe | {"epochs": epochs}) for epochs in (10**5, 2 * 10**5)]
+    trained = [minutes("models/digits_mlp/full-0", recipe=recipe | {"epochs": epochs}) for epochs in (10**6, 2 * 10**6)]
     assert trained[1] - 2 == pytest.approx(2 * (trained[0] - 2), rel=0.01)
     retrain = "ground_truth/digits_mlp/subsets/0.0"
     runs = made.jobs[retrain].settings["runs"]
-    many = [minutes(retrain, recipe=recipe | {"epochs": 10**5}, runs=runs * times) for times in (1, 4)]
+    many = [minutes(retrain, recipe=recipe | {"epochs": 10**6}, runs=runs * times) for times in (1, 4)]
     assert many[1] - 2 == pytest.approx(4 * (many[0] - 2), rel=0.01)
 
 
