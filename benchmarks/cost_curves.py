@@ -20,6 +20,7 @@ import matplotlib  # noqa: E402
 import torch  # noqa: E402
 from convergence import LOOK, made_by  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import NullFormatter  # noqa: E402
 
 from attriflow import engine, flops  # noqa: E402
 from attriflow.data import Split  # noqa: E402
@@ -108,6 +109,8 @@ def draw(table: pd.DataFrame, slopes: pd.DataFrame) -> plt.Figure:
             axes.loglog(
                 line.value, line.seconds, "o-", markersize=3, linewidth=1, color=colour, label=f"{room}, {slope:.2f}"
             )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(name)
         axes.legend(fontsize=6)
     for axes in panels[:, 0]:
@@ -153,7 +156,8 @@ def scoring(*, n: int, m: int, k: int, e: int, **_) -> Callable[[], object]:
     """TRAK of e members at one damping, all sizes up to e."""
     _build, split, member = problem(n, m, width=8)
     prepared = trak.prepare(member(0), split, proj_dim=k, projection="sjlt")
-    return lambda: list(trak.score([prepared] * e, damping=0.1, proj_dim=k))
+    members = [{name: array.copy() for name, array in prepared.items()} for _ in range(e)]  # none share gradients
+    return lambda: list(trak.score(members, damping=0.1, proj_dim=k))
 
 
 def evaluating(*, n: int, m: int, s: int, **_) -> Callable[[], object]:
