@@ -65,7 +65,7 @@ class Registry:
         """The file of a kind. Raises ValueError with the known names for an unknown one."""
         kinds = self.kinds(room)
         if kind not in kinds:
-            raise ValueError(f"unknown {room} '{kind}'; known: {sorted(kinds)}")
+            raise ValueError(f"unknown {room} {kind!r}; known: {sorted(kinds)}")
         return kinds[kind]
 
     def hyperparameters(self, room: str, kind: str, function: str) -> dict[str, Hyperparameter]:
