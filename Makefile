@@ -4,25 +4,32 @@ VENV ?= .venv
 NAME ?=
 ARGUMENTS ?=
 
-BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed
-STUDY = $(if $(NAME),--configfile studies/$(NAME).yaml)
+STUDY = studies/$$NAME.yaml
+READ = @python workflow/commands/read.py config.yaml
 # jobs that would take more together than is free wait for each other; one that alone does is refused by itself
 FREE = --resources mem_mb=$$(python workflow/commands/memory.py)
 
-export PATH := $(BIN):$(PATH)
+ifneq ($(words $(VENV)),1)
+$(error VENV='$(VENV)': the path of the environment must be one word, without spaces)
+endif
+
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export NAME
 
 .PHONY: run study cluster test lint format bench convergence curves scheduling publish record pull push repro unlock lock help
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
+	$(READ)
 	snakemake $(FREE)
 	@python workflow/commands/report.py default
 
 study: $(INSTALLED) ## one study: make study NAME=mnist runs studies/mnist.yaml
-	@test -f "studies/$(NAME).yaml" || { echo "make study NAME=<name>; studies: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
-	snakemake $(STUDY) $(FREE)
-	@python workflow/commands/report.py $(NAME)
+	@test -f "$(STUDY)" || { echo "make study NAME=<name>; studies: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
+	$(READ) "$(STUDY)"
+	snakemake --configfile "$(STUDY)" $(FREE)
+	@python workflow/commands/report.py "$$NAME"
 
 cluster: $(INSTALLED) ## the default study, or NAME=..., on a SLURM cluster (docs/cluster.md)
 	python workflow/commands/cluster.py $(STUDY) $(ARGUMENTS)
@@ -55,7 +62,7 @@ bench: .venv-bench/.installed .venv-bench-pydvl/.installed ## speed against the 
 	.venv-bench/bin/python benchmarks/run.py
 
 publish: $(INSTALLED) ## copy a study's summary and figures to docs/results/: make publish NAME=mnist
-	python workflow/commands/publish.py $(NAME)
+	python workflow/commands/publish.py "$$NAME"
 
 record: $(INSTALLED) ## after snakemake: drop what no study makes any more and let DVC version the results
 	python workflow/commands/record.py
@@ -98,5 +105,5 @@ help: ## this list
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "attriflow needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; give another: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement requirements.lock
 	touch $@

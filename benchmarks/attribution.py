@@ -133,7 +133,7 @@ def one(library: str, method: str, folder: Path) -> dict:
     if done.returncode:
         sys.exit(f"{library}, {method}:\n{done.stderr}")
     figures = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures | {"scores": np.load(scores), "took": time.perf_counter() - started}
+    return figures | {"scores": np.load(scores, allow_pickle=False), "took": time.perf_counter() - started}
 
 
 def agreement(mine: np.ndarray, theirs: np.ndarray) -> float:

@@ -32,11 +32,11 @@ class Problem:
     """A trained perceptron and its data, as `trained.py` saved them."""
 
     def __init__(self, folder: Path):
-        arrays = np.load(folder / "data.npz")
+        arrays = np.load(folder / "data.npz", allow_pickle=False)
         self.train_x, self.train_y, self.test_x, self.test_y = (
             torch.from_numpy(arrays[name]) for name in ("train_x", "train_y", "test_x", "test_y")
         )
-        self.states = torch.load(folder / "weights.pt")
+        self.states = torch.load(folder / "weights.pt", weights_only=True)
         self.widths = arrays["widths"].tolist()
 
     @property

@@ -247,7 +247,7 @@ SUBSETS = {"subsets": {"count": 4, "block": 4}}
 WRONG = {
     "missing file": (
         {"settings": {"digits_own": OWN | {"checkpoint": "own/c.pt"}}},
-        "settings.digits_own.checkpoint: own/c.pt is no file; expected one relative to /",
+        "settings.digits_own.checkpoint: 'own/c.pt' is no file; expected one relative to /",
     ),
     "no file named": ({"settings": {"digits_own": OWN | {"checkpoint": []}}}, "settings.digits_own.checkpoint: "),
     "neither": (
@@ -393,4 +393,4 @@ def test_a_missing_file_stops_snakemake_before_it_begins(own, tmp_path):
     (project.folder / "mine/first.pt").unlink()
     failed = project.snakemake(*STUDY, check=False)
     assert failed.returncode != 0
-    assert "config: settings.digits_own.checkpoint: mine/first.pt is no file" in failed.stdout + failed.stderr
+    assert "config: settings.digits_own.checkpoint: 'mine/first.pt' is no file" in failed.stdout + failed.stderr

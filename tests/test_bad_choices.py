@@ -85,7 +85,7 @@ def test_gradients_that_are_not_finite_are_refused_with_their_example(members, s
 
 def test_a_method_without_damping_cannot_choose_one():
     (found,) = errors("methods", "grad_dot", {"damping": "select"})
-    assert found == "methods.grad_dot: grad_dot takes ['epoch', 'parameters', 'target'], not 'damping'"
+    assert found == "methods.grad_dot.damping: grad_dot takes ['epoch', 'parameters', 'target'], not 'damping'"
 
 
 @pytest.mark.parametrize(("method", "more"), [("influence_cg", {"iterations": 5}), ("datainf", {})])

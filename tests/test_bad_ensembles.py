@@ -48,7 +48,7 @@ def test_sizes_are_numbers_of_models_or_words():
 
 WRONG = {
     "no masks": ({"kind": "dropout", "masks": 0}, "ensembles.mine.masks: must be a whole number of at least 1, not 0"),
-    "masks not said": ({"kind": "dropout"}, "ensembles.mine: dropout needs 'masks'"),
+    "masks not said": ({"kind": "dropout"}, "ensembles.mine.masks: missing; dropout needs it"),
     "no projections": ({"kind": "projection", "projections": 0}, "ensembles.mine.projections: must be a whole number of at least 1, not 0"),
     "a rate of one": ({"kind": "gaussian", "masks": 2, "rate": 1.0}, "ensembles.mine.rate: must be a number from 0 to below 1"),
     "an epoch that is not kept": ({"kind": "checkpoints", "epochs": [2, 3]}, "ensembles.mine.epochs: settings.digits_mlp does not keep epoch 3; its checkpoints: [2, 'last']"),

@@ -72,7 +72,7 @@ WRONG = {
     ),
     "unknown hyperparameter": (
         {"ground_truth__further": {"lr": 0.1}},
-        "ground_truth.further: further_training takes ['amounts', 'batch_size', 'dropout', 'estimator', 'examples',",
+        "ground_truth.further.lr: further_training takes ['amounts', 'batch_size', 'dropout', 'estimator', 'examples',",
     ),
     "one example": (
         {"ground_truth__further": {"examples": 1}},

@@ -32,7 +32,7 @@ def test_one_subset_is_refused():
 
 
 def test_a_fraction_that_leaves_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"fraction 0.01 of 10 training examples leaves 0; expected 1 to 9"):
+    with pytest.raises(ValueError, match=r"fraction: 0.01 of 10 training examples leaves 0; expected 1 to 9"):
         Run("a", subset="a/subset", fraction=0.01).examples(10, 0)
 
 

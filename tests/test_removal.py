@@ -244,7 +244,7 @@ WRONG = {
     ),
     "unknown ensemble": ({"ensemble": "dropout"}, "removal.ensemble: unknown 'dropout'; known: ['independent']"),
     "no repeats": ({"repeats": 0}, "removal.repeats: must be at least 1, not 0"),
-    "unknown key": ({"count": 20}, "removal: unknown ['count']; known: ['counts'"),
+    "unknown key": ({"count": 20}, "removal.count: unknown; known: ['counts'"),
 }
 
 

@@ -222,7 +222,7 @@ def test_a_config_error_stops_before_anything_runs_even_over_old_results(project
     failed = project.snakemake(check=False)
     assert failed.returncode != 0
     assert (
-        "methods.trak: trak takes ['damping', 'epoch', 'parameters', 'proj_dim', 'projection'], not 'dampng'"
+        "methods.trak.dampng: trak takes ['damping', 'epoch', 'parameters', 'proj_dim', 'projection'], not 'dampng'"
         in failed.stderr
     )
 

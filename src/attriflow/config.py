@@ -5,7 +5,9 @@ Every error names the key's path, what was given and what would be right; all er
 """
 
 import copy
+import difflib
 import math
+import re
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +15,7 @@ import yaml
 
 from attriflow import hyperparameters
 from attriflow.ensembles import Member, whole
+from attriflow.hyperparameters import shown
 from attriflow.registry import REQUIRED, Registry
 from attriflow.sizes import EnsembleSize
 
@@ -39,17 +42,53 @@ class ConfigError(ValueError):
 
 
 def read(*paths: Path) -> dict:
-    """The first file, overridden by the others: mappings are merged, everything else is replaced."""
+    """The first file, overridden by the others: mappings are merged, everything else is replaced.
+
+    Raises ConfigError for a file that is no YAML, gives a key twice, or asks to be run as a template.
+    """
     config: dict = {}
     for path in paths:
         try:
-            content = yaml.safe_load(Path(path).read_text())
-        except yaml.YAMLError as error:
+            content = _content(Path(path).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, OSError, ValueError) as error:  # such as text in another code, or a date that is none
             raise ConfigError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
         if not isinstance(content, dict):
             raise ConfigError([f"{path}: must be a mapping at the top, not {type(content).__name__}"])
+        if _TEMPLATE in content:
+            # Snakemake would run the expressions of such a file when it reads it, before we see it
+            raise ConfigError([f"{path}: {_TEMPLATE}: a config is data; write the values that the template makes"])
         config = merge(config, content)
     return config
+
+
+_TEMPLATE = "__use_yte__"  # SOURCE: yte.process_yaml, which reads config files for Snakemake
+
+
+def _content(text: str):
+    """What a YAML text says. Raises YAMLError, also for a key that a mapping has twice, of which one would be lost."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        _refuse_repeated(node, set())
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _refuse_repeated(node: yaml.Node | None, seen: set[int]):
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(id(node))
+    inside = node.value
+    if isinstance(node, yaml.MappingNode):
+        keys = set()
+        for key, _ in node.value:
+            if key.value in keys and isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is there twice", problem_mark=key.start_mark)
+            keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        inside = [value for _, value in node.value]
+    for each in inside:
+        _refuse_repeated(each, seen)
 
 
 def merge(base: dict, override: dict) -> dict:
@@ -80,8 +119,10 @@ def check(config: dict, schema: dict) -> dict:
         registry = Registry(full["plugins"])
     except ValueError as error:
         raise ConfigError([str(error)]) from error
+    if wrong := registry.wrong_plugins():
+        raise ConfigError([f"plugins: {line}" for line in wrong])
     errors = [*_choice_errors(full, registry), *_entry_errors(full, registry)]
-    errors = errors or list(_agreement_errors(full, registry))
+    errors = errors or list(_contradictions(full, registry)) or list(_agreement_errors(full, registry))
     if errors:
         raise ConfigError(errors)
     return full
@@ -106,51 +147,139 @@ def _arranged(removal: dict, config: dict) -> dict:
     ]
     only = ensembles[0] if len(ensembles) == 1 else None
     dampings = dict(sorted(removal["dampings"].items(), key=place))
-    return removal | {"dampings": dampings, "ensemble": removal["ensemble"] or only}
+    return removal | {"dampings": dampings, "ensemble": only if removal["ensemble"] is None else removal["ensemble"]}
 
 
 # --- shape ---------------------------------------------------------------------------------------------------
 
 
 def _check_shape(config: dict, schema: dict):
-    validator = jsonschema.Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.absolute_path)))
-    if errors:
-        raise ConfigError([_sentence(error) for error in errors])
+    found = sorted(_Validator(schema).iter_errors(config), key=lambda error: list(map(str, error.absolute_path)))
+    typed = {tuple(error.absolute_path) for error in found if error.validator == "type" and not _of_a_name(error)}
+    lines = []
+    for error in found:
+        # what is of another type fits no other word of the schema either
+        if error.validator == "type" or _of_a_name(error) or tuple(error.absolute_path) not in typed:
+            lines += [line for line in _lines(error, schema) if line not in lines]
+    if lines:
+        raise ConfigError(lines)
 
 
-def _sentence(error: jsonschema.ValidationError) -> str:
-    where = path(*error.absolute_path)
+def _whole(_, value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < hyperparameters.LARGEST
+
+
+def _number(_, value) -> bool:
+    return _whole(_, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _pattern(_, pattern: str, value, __):
+    if isinstance(value, str) and not re.fullmatch(pattern, value):  # `$` alone lets a line break by
+        yield jsonschema.ValidationError("")
+
+
+# 2.0 is no count here, infinity is no number, and "trak\n" is no name
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    {"pattern": _pattern},
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _whole, "number": _number}),
+)
+
+
+def _of_a_name(error: jsonschema.ValidationError) -> bool:
+    """Whether an error is about a key and not about a value."""
+    return "propertyNames" in error.absolute_schema_path
+
+
+def _lines(error: jsonschema.ValidationError, schema: dict):
+    """An error of the schema in words: a line for each key that is unknown or missing, and one for a wrong value."""
+    where, value = list(error.absolute_path), error.instance
+    if _of_a_name(error):
+        yield f"{path(*where, value)}: a name must be {_NAME}"
+    elif error.validator in ("additionalProperties", "required"):
+        known = error.schema["properties"]
+        unknown = [key for key in value if key not in known]
+        if error.validator == "additionalProperties":
+            yield from (f"{path(*where, key)}: unknown; known: {sorted(known)}{_meant(key, known)}" for key in unknown)
+            return
+        meant = {name for key in unknown for name in _close(key, known)}
+        for key in error.validator_value:
+            if key not in value and (key not in meant or error.schema.get("additionalProperties") is not False):
+                yield f"{path(*where, key)}: missing; {_resolve(known[key], schema)['description']}"
+    else:
+        yield f"{path(*where)}: {_demand(error)}, not {shown(value)}{_hint(value, error)}"
+
+
+_NAME = "at most 100 lower-case letters, digits and underscores, the first a letter"
+_TYPES = {
+    "number": "a number",
+    "integer": "a whole number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a mapping",
+    "null": "null",
+}
+
+
+def _demand(error: jsonschema.ValidationError) -> str:
+    """What a value must be."""
+    wanted = error.validator_value
     match error.validator:
-        case "additionalProperties":
-            known = sorted(error.schema["properties"])
-            unknown = sorted(set(error.instance) - set(known))
-            return f"{where}: unknown {unknown}; known: {known}"
-        case "required":
-            missing = sorted(set(error.validator_value) - set(error.instance))
-            return f"{where}: {missing} missing"
         case "type":
-            hint = ""
-            if isinstance(error.instance, str) and error.validator_value in ("number", "integer"):
-                hint = " (text: YAML reads 1e-5 as text, write 1.0e-5)"
-            return f"{where}: must be {error.validator_value}, not {error.instance!r}{hint}"
-        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
-            words = {
-                "minimum": "at least",
-                "exclusiveMinimum": "above",
-                "maximum": "at most",
-                "exclusiveMaximum": "below",
-            }
-            return f"{where}: must be {words[error.validator]} {error.validator_value}, not {error.instance!r}"
+            return f"must be {' or '.join(_TYPES[each] for each in _types(wanted))}"
+        case "minimum":
+            return f"must be at least {wanted}"
+        case "exclusiveMinimum":
+            return f"must be above {wanted}"
+        case "exclusiveMaximum":
+            return f"must be below {wanted}"
         case "enum":
-            return f"{where}: must be one of {error.validator_value}, not {error.instance!r}"
-    return f"{where}: {error.message}"
+            return f"must be one of {wanted}"
+        case "pattern" | "maxLength":
+            return f"must be {_NAME}"
+        case "minItems" | "minProperties" | "minLength":
+            return f"must not be empty ({error.schema['description']})"
+        case "uniqueItems":
+            return "must have every value once"
+    raise NotImplementedError(f"the schema's word '{error.validator}' has no sentence here")
 
 
-def path(*keys: str | int) -> str:
-    """A key's place as one reads it: methods.trak.damping[2]."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text.lstrip(".") or "config"
+def _types(wanted: str | list[str]) -> list[str]:
+    return [wanted] if isinstance(wanted, str) else wanted
+
+
+def _hint(value, error: jsonschema.ValidationError) -> str:
+    if error.validator != "type" or not {"number", "integer"}.intersection(_types(error.validator_value)):
+        return ""
+    if isinstance(value, str):
+        return hyperparameters.TEXT_FOR_A_NUMBER
+    return " (it is 2^63 or more)" if _is_large(value) else ""
+
+
+def _is_large(value) -> bool:
+    return isinstance(value, int) and abs(value) >= hyperparameters.LARGEST
+
+
+def _close(key, known) -> list[str]:
+    """The known word that an unknown one probably stands for."""
+    return difflib.get_close_matches(key, list(known), 1, 0.75) if isinstance(key, str) else []
+
+
+def _meant(key, known) -> str:
+    return "".join(f"; did you mean '{name}'?" for name in _close(key, known))
+
+
+def path(*keys) -> str:
+    """A key's place as one reads it: methods.trak.damping[2], methods['a name that is none']."""
+    text = "".join(_step(key) for key in keys)
+    return text.removeprefix(".") if text.startswith(".") else f"config{text}"
+
+
+def _step(key) -> str:
+    if isinstance(key, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key) and len(key) <= 100:
+        return f".{key}"
+    return f"[{shown(key)}]"
 
 
 def _fill(value, schema: dict, root: dict):
@@ -206,7 +335,7 @@ def _choice_errors(config: dict, registry: Registry):
 def _unknown(where: str, names, known):
     for name in names:
         if name not in known:
-            yield f"{where}: unknown '{name}'; known: {sorted(known)}"
+            yield f"{where}: unknown {shown(name)}; known: {sorted(known)}"
 
 
 def _entry_errors(config: dict, registry: Registry):
@@ -216,44 +345,61 @@ def _entry_errors(config: dict, registry: Registry):
     for catalogue, (room, functions) in CATALOGUES.items():
         for name, entry in config[catalogue].items():
             given = {key: value for key, value in entry.items() if key != "kind" and key not in own[catalogue]}
-            listed = catalogue == "methods"
-            yield from _kind_errors(path(catalogue, name), registry, room, entry["kind"], functions, given, listed)
+            listed, named = catalogue == "methods", path(catalogue, name, *(["kind"] if entry["kind"] != name else []))
+            where = path(catalogue, name)
+            yield from _kind_errors(where, named, registry, room, entry["kind"], functions, given, listed)
     for name, setting in config["settings"].items():
         given = {key: value for key, value in setting["model"].items() if key != "kind"}
         where = path("settings", name, "model")
-        yield from _kind_errors(where, registry, "models", setting["model"]["kind"], ("build",), given, False)
+        kind = setting["model"]["kind"]
+        yield from _kind_errors(where, f"{where}.kind", registry, "models", kind, ("build",), given, False)
 
 
-def _kind_errors(where, registry, room, kind, functions, given, listed):
+def _kind_errors(where, named, registry, room, kind, functions, given, listed):
+    """named: the path of the word that says the kind. listed: whether a list is several values, not one."""
     try:
-        takes = {}
         there = registry.functions(room, kind)
-        for function in functions:
-            if function in OPTIONAL and function not in there:
-                continue
-            takes |= registry.hyperparameters(room, kind, function)
-    except (ValueError, TypeError) as error:
-        yield f"{where}: {error}"
+    except ValueError as error:
+        yield f"{named}: {error}"
         return
+    takes = {}
+    for function in functions:
+        if function not in OPTIONAL or function in there:
+            takes |= registry.hyperparameters(room, kind, function)
+    meant = set()
     for key in given:
         if key not in takes:
-            yield f"{where}: {kind} takes {sorted(takes)}, not '{key}'"
+            meant.update(_close(key, takes))
+            yield f"{where}{_step(key)}: {kind} takes {sorted(takes)}, not {shown(key)}{_meant(key, takes)}"
     for key, hyperparameter in takes.items():
         if key not in given:
-            if hyperparameter.default is REQUIRED:
-                yield f"{where}: {kind} needs '{key}'"
+            if hyperparameter.default is REQUIRED and key not in meant:
+                yield f"{where}.{key}: missing; {kind} needs it: {hyperparameters.expected(hyperparameter.annotation)}"
             continue
         values = given[key] if listed and isinstance(given[key], list) else [given[key]]
         if not values:
             yield f"{where}.{key}: an empty list; give at least one value"
-        if len(values) != len({repr(value) for value in values}):
-            yield f"{where}.{key}: the same value twice in {values}"
+        wrong = False
         for index, value in enumerate(values):
-            place = path(key, index) if values is given[key] else key
+            place = f"{where}.{key}" + (f"[{index}]" if values is given[key] else "")
             if key == "damping" and listed and value in hyperparameters.RULES:
-                yield from _rule_errors(f"{where}.{place}", registry, kind, value)
+                found = [*_rule_errors(place, registry, kind, value)]
             elif problem := hyperparameters.problem(value, hyperparameter.annotation):
-                yield f"{where}.{place}: {problem}"
+                found = [f"{place}: {problem}"]
+            elif listed and isinstance(value, str) and not hyperparameters.IN_FILE_NAMES.fullmatch(value):
+                found = [f"{place}: must be {hyperparameters.OF_FILE_NAMES}, not {shown(value)}"]
+            else:
+                found = []
+            wrong = wrong or bool(found)
+            yield from found
+        if not wrong and len(values) != len({_same(value) for value in values}):
+            yield f"{where}.{key}: the same value twice in {shown(values)}"
+
+
+def _same(value) -> tuple:
+    """What two values that mean the same have in common: 1 and 1.0, but not 1 and true."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return ("number", value) if number else (type(value).__name__, repr(value))
 
 
 def _rule_errors(where: str, registry: Registry, kind: str, rule: str):
@@ -271,7 +417,8 @@ def _rule_errors(where: str, registry: Registry, kind: str, rule: str):
 # --- agreement between entries -------------------------------------------------------------------------------
 
 
-def _agreement_errors(config: dict, registry: Registry):
+def _contradictions(config: dict, registry: Registry):
+    """What is wrong with an entry by itself; other errors may follow from it."""
     for name, dataset in config["datasets"].items():
         constants = registry.constants("data", dataset["kind"])
         yield from _size_errors(path("datasets", name), dataset, constants)
@@ -280,10 +427,20 @@ def _agreement_errors(config: dict, registry: Registry):
         yield from _recipe_errors(path("settings", name), setting)
     for name, ensemble in config["ensembles"].items():
         yield from _ensemble_errors(path("ensembles", name), ensemble, registry)
+    for name, method in config["methods"].items():
+        yield from _long_name_errors(path("methods", name), method, registry)
+    for name, setting in _chosen(config, "settings"):
+        for file in checkpoints(setting) if setting["recipe"] is None else ():
+            if not Path(file).is_file():
+                where = path("settings", name, "checkpoint")
+                yield f"{where}: {shown(file)} is no file; expected one relative to {Path.cwd()}"
+
+
+def _agreement_errors(config: dict, registry: Registry):
     yield from _empty_errors(config, registry)
     yield from _idle_errors(config)
-    yield from _index_errors(config)
-    yield from _further_errors(config, registry)
+    yield from _truth_errors(config, registry)
+    yield from _share_errors(config, registry)
     yield from _access_errors(config, registry)
     yield from _change_errors(config, registry)
     yield from _epoch_errors(config, registry)
@@ -355,7 +512,7 @@ def _ensemble_errors(where: str, ensemble: dict, registry: Registry):
     try:
         there = whole(ensemble_members(registry, ensemble))
     except ValueError as error:
-        yield f"{where}: {error}"
+        yield _of_key(where, ensemble, str(error))
         return
     read = {}
     for index, value in enumerate(ensemble["sizes"]):
@@ -371,6 +528,20 @@ def _ensemble_errors(where: str, ensemble: dict, registry: Registry):
         if size in read:
             yield f"{where}.sizes: {read[size]!r} and {value!r} are one size"
         read[size] = value
+
+
+def _long_name_errors(where: str, method: dict, registry: Registry):
+    """Points of a method whose names are too long for those of files."""
+    prepare, score = (registry.hyperparameters("scores", method["kind"], each) for each in ("prepare", "score"))
+    largest = {}
+    for name in prepare.keys() - score.keys():
+        value = method.get(name, prepare[name].default)
+        largest[name] = max(value if isinstance(value, list) else [value], key=lambda each: len(str(each)))
+    if len(longest := hyperparameters.point_folder(largest)) > _LONGEST:
+        yield f"{where}: a folder is named by its values, {shown(longest)}, {len(longest)} letters; at most {_LONGEST}"
+
+
+_LONGEST = 200  # file systems take 255 bytes, of which temporary names and endings need some
 
 
 def _idle_errors(config: dict):
@@ -393,33 +564,44 @@ def _idle_errors(config: dict):
                 yield f"run.{catalogue}: {name} runs nowhere in this run; {path(catalogue, name)} has {limits}"
 
 
-def _index_errors(config: dict):
-    """Listed training examples that no data set of the run holds."""
+def _truth_errors(config: dict, registry: Registry):
+    """What a ground truth of the run would refuse of its own hyperparameters, for the settings that it is of."""
     for name, truth in _chosen(config, "ground_truth"):
-        settings = chosen_settings(config, truth)
-        smallest = min((_examples(config, setting) for setting in settings), default=math.inf)
-        examples = truth.get("examples")
-        beyond = [index for index in examples if index >= smallest] if isinstance(examples, list) else []
-        if beyond or (isinstance(examples, int) and examples > smallest):
-            yield (
-                f"{path('ground_truth', name)}.examples: {beyond or examples} lies beyond "
-                f"the {smallest} training examples of the smallest setting"
-            )
-
-
-def _further_errors(config: dict, registry: Registry):
-    """What a ground truth that trains on would refuse of its own hyperparameters, for the settings that it is of."""
-    for name, truth in _chosen(config, "ground_truth"):
-        if "training" not in registry.functions("ground_truth", truth["kind"]):
-            continue
-        kind = registry.load("ground_truth", truth["kind"])
+        kind, refused = registry.load("ground_truth", truth["kind"]), {}
         for setting in chosen_settings(config, truth):
             n = _examples(config, setting)
             try:
-                kind.runs(n, name, config["seed"], **own_values(registry, truth, "runs"))
-                kind.training(n, **own_values(registry, truth, "training"))
+                _expect_examples(truth, n)
+                runs = kind.runs(n, name, config["seed"], **own_values(registry, truth, "runs"))
+                if "training" in registry.functions("ground_truth", truth["kind"]):
+                    kind.training(n, **own_values(registry, truth, "training"))
+                next(iter(runs.values()))[0].examples(n, config["seed"])  # all of them have as many
             except ValueError as error:
-                yield f"{path('ground_truth', name)}.{error} (for settings.{setting})"
+                refused.setdefault(str(error), []).append(f"settings.{setting}")
+        for error, settings in refused.items():
+            yield f"{_of_key(path('ground_truth', name), truth, error)} (for {', '.join(settings)})"
+
+
+def _expect_examples(truth: dict, n: int):
+    if isinstance(examples := truth.get("examples"), int) and examples > n:
+        raise ValueError(f"examples: {examples} are more than the {n} training examples")
+
+
+def _of_key(where: str, entry: dict, error: str) -> str:
+    """What a kind says of its hyperparameters, `key: ...`, with the path of the key."""
+    return f"{where}{'.' if error.partition(':')[0] in entry else ': '}{error}"
+
+
+def _share_errors(config: dict, registry: Registry):
+    """Members whose share of the training examples is none, or all."""
+    for name, entry in _chosen(config, "ensembles"):
+        runs = {member.run.fraction: member.run for member in ensemble_members(registry, entry)}
+        for setting in chosen_settings(config, entry):
+            for run in runs.values():
+                try:
+                    run.examples(_examples(config, setting), config["seed"])
+                except ValueError as error:
+                    yield f"{_of_key(path('ensembles', name), entry, str(error))} (for settings.{setting})"
 
 
 def _access_errors(config: dict, registry: Registry):
@@ -575,10 +757,11 @@ def _removal_errors(config: dict, registry: Registry):
     if removal is None:
         return
     methods, ensembles = (dict(_chosen(config, catalogue)) for catalogue in ("methods", "ensembles"))
-    yield from _unknown("removal.methods", removal["methods"], methods)
-    if removal["ensemble"] is None:
+    unknown = [*_unknown("removal.methods", removal["methods"], methods)]
+    yield from unknown
+    if removal["ensemble"] is None and not unknown:
         yield f"removal.ensemble: name the one whose scores are taken; the run has {sorted(ensembles)}"
-    else:
+    elif removal["ensemble"] is not None:
         yield from _unknown("removal.ensemble", [removal["ensemble"]], ensembles)
     if all(truth["kind"] != "subsets" for _, truth in _chosen(config, "ground_truth")):
         yield "removal: points are chosen by their LDS, so the run needs a ground truth of kind 'subsets'"
@@ -619,19 +802,17 @@ def _removed_method_errors(config: dict, registry: Registry, name: str):
     grid = grid if isinstance(grid, list) else [grid]
     for choice, damping in config["removal"]["dampings"].items():
         if damping != "best" and damping not in grid:
-            yield f"{path('removal', 'dampings', choice)}: {damping!r} is not among those of methods.{name}: {grid}"
+            where = path("removal", "dampings", choice)
+            yield f"{where}: {shown(damping)} is not among those of methods.{name}: {shown(grid)}"
 
 
 def _checkpoint_errors(config: dict, registry: Registry):
-    """Files that are not there, and what a setting that is not trained cannot have."""
+    """What a setting that is not trained cannot have."""
     for name, setting in _chosen(config, "settings"):
         files = checkpoints(setting)
         if not files:
             continue
         where = path("settings", name, "checkpoint")
-        for file in files:
-            if not Path(file).is_file():
-                yield f"{where}: {file} is no file; expected one relative to {Path.cwd()}"
         untrained = f"settings.{name} starts from a checkpoint and is not trained"
         for truth in chosen_of(config, "ground_truth", name):
             entry = config["ground_truth"][truth]

@@ -6,6 +6,8 @@ these words; the config is checked against them by reading the file, without imp
 
 import ast
 import math
+import re
+import reprlib
 from urllib.parse import quote
 
 NonNegative = float
@@ -24,13 +26,21 @@ TARGETS = ("loss", "margin", "last_token_loss")
 # words that stand for a damping in a grid: rules that choose it from the spectrum (attriflow.selection)
 RULES = ("select", "select_0", "mean_eigenvalue", "mean_mode", "effective_dimension")
 
+LARGEST = 2**63  # no whole number reaches it: arrays hold none
+TEXT_FOR_A_NUMBER = " (text: YAML reads 1e-5 as text, write 1.0e-5)"
+
+# What a method's hyperparameter may be where it is text: it becomes part of a file's name, and a cell of a table, which
+# a spreadsheet must not take for a formula.
+IN_FILE_NAMES = re.compile(r"[A-Za-z0-9_.*?\[][A-Za-z0-9_.*?!\[\]-]{,99}")
+OF_FILE_NAMES = "at most 100 letters, digits and characters of _.*?![]- (it is part of the names of files)"
+
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return _is_int(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _is_examples(value) -> bool:
@@ -62,8 +72,8 @@ WORDS = {
         "an epoch that the setting keeps under `checkpoints`, or 'last'",
     ),
     "Parameters": (
-        lambda value: isinstance(value, str) and value != "",
-        "'all', 'last' for the last layer, or a pattern of parameter names such as 'blocks.*'",
+        lambda value: isinstance(value, str) and IN_FILE_NAMES.fullmatch(value) is not None,
+        f"'all', 'last' for the last layer, or a pattern of parameter names such as 'blocks.*', {OF_FILE_NAMES}",
     ),
     "Target": (
         lambda value: value in TARGETS,
@@ -81,13 +91,30 @@ def problem(value, annotation: str) -> str | None:
     >>> problem("fisher", "Literal['fisher', 'ggn']") is None
     True
     """
-    fits, expected = _read(ast.parse(annotation, mode="eval").body)
+    fits, words = _read(ast.parse(annotation, mode="eval").body)
     if fits(value):
         return None
-    hint = ""
-    if isinstance(value, str) and "number" in expected:
-        hint = " (text: YAML reads 1e-5 as text, write 1.0e-5)"
-    return f"must be {expected}, not {value!r}{hint}"
+    hint = TEXT_FOR_A_NUMBER if isinstance(value, str) and "number" in words else ""
+    return f"must be {words}, not {shown(value)}{hint}"
+
+
+def expected(annotation: str) -> str:
+    """What a value of this annotation is, in words. Raises TypeError for an annotation that is not known.
+
+    >>> expected("list[Positive]")
+    'a list, each a number above 0'
+    """
+    return _read(ast.parse(annotation, mode="eval").body)[1]
+
+
+def shown(value) -> str:
+    """A value as Python writes it, on one line of readable length."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxlong = 3, 8, 16, 60
+_SHORT.maxstring = _SHORT.maxother = 100
 
 
 def point_name(point: dict) -> str:

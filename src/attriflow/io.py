@@ -6,7 +6,10 @@ import io
 import json
 import math
 import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -61,25 +64,36 @@ def save_arrays(path: Path, arrays: dict[str, np.ndarray] | Iterable[tuple[str, 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Named arrays, mapped from the file: only what is used is read.
 
-    Raises ValueError naming the file if it is not a whole archive of plain arrays.
+    Raises ValueError naming the file if it is not a whole archive of plain arrays. A header is believed as far as the
+    file reaches: no memory is taken for more.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return {info.filename.removesuffix(".npy"): _map(path, archive, info) for info in archive.infolist()}
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise ValueError(f"{path} is truncated or not an archive of arrays ({error}); make it anew") from error
+    except _NO_ARCHIVE as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is truncated or not an archive of arrays ({reason}); make it anew") from error
+
+
+# what zipfile and numpy raise of damaged bytes: sums, lengths, encryption, unknown compression, headers of no Python
+_NO_ARCHIVE = (
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError, EOFError, OSError, RuntimeError,
+    ValueError, TypeError,
+)  # fmt: skip
 
 
 def _map(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{path}: '{info.filename}' is compressed; expected arrays as save_arrays writes them")
+        raise ValueError(f"'{info.filename}' is compressed; expected arrays as save_arrays writes them")
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(member)
         header = member.tell()
     if dtype.hasobject:
-        raise ValueError(f"{path}: '{info.filename}' holds Python objects; expected plain arrays")
+        raise ValueError(f"'{info.filename}' holds Python objects; expected plain arrays")
+    if min(shape, default=0) < 0 or header + math.prod(shape) * dtype.itemsize != info.file_size:
+        raise ValueError(f"'{info.filename}' is {info.file_size - header} bytes, not {shape} of {dtype}")
     if 0 in shape or shape == ():
         with archive.open(info) as member:
             return np.lib.format.read_array(member, allow_pickle=False)
@@ -89,7 +103,7 @@ def _map(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndar
         name, extra = np.frombuffer(file.read(4), "<u2")
     offset = info.header_offset + local + int(name) + int(extra) + header
     if offset + math.prod(shape) * dtype.itemsize > os.path.getsize(path):
-        raise ValueError(f"{path} is truncated within '{info.filename}'; make it anew")
+        raise ValueError(f"it ends within '{info.filename}'")
     # "c": writes stay in memory, so torch may share it; the file never changes
     return np.memmap(path, dtype, "c", offset, shape, "F" if fortran else "C")
 
@@ -129,12 +143,41 @@ def load_weights(path: Path) -> dict:
 
     Raises ValueError naming the file if it is damaged or holds anything but tensors and plain values.
     """
+    content = read_weights(path, "make it anew")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name; make it anew")
+    return content
+
+
+def read_weights(path: Path, remedy: str):
+    """What torch.save wrote, on the processor. No code in the file is run.
+
+    Raises ValueError naming the file and the remedy if it is damaged or holds anything but tensors and plain values.
+    """
     import pickle
 
     import torch
 
     try:
+        _refuse_compressed(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is damaged or no checkpoint of plain tensors ({reason}); make it anew") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, *_NO_PICKLE) as error:
+        said = " ".join(str(error).split("\n\n")[0].split()).rpartition("WeightsUnpickler error: ")[2]
+        reason = said.partition(". Please use")[0] or "it ends too early"  # please do not: it would run the code
+        raise ValueError(
+            f"{path} is damaged, or holds code or objects that are not loaded ({reason}); {remedy}"
+        ) from error
+
+
+def _refuse_compressed(path: Path):
+    """A few compressed megabytes may become more than there is of memory; torch.save compresses nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if compressed := [each.filename for each in archive.infolist() if each.compress_type != zipfile.ZIP_STORED]:
+                raise ValueError(f"'{compressed[0]}' in it is compressed")
+
+
+# what torch's reader of pickles trips over in damaged bytes
+_NO_PICKLE = (
+    ValueError, LookupError, TypeError, AttributeError, OverflowError, AssertionError, MemoryError, struct.error,
+)  # fmt: skip

@@ -6,13 +6,28 @@ Names and hyperparameters are read off the files as text, so the config is check
 import ast
 import importlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from attriflow import hyperparameters
+
 ROOMS = ("data", "models", "ground_truth", "ensembles", "scores", "evaluation", "figures")
+
+# the functions that every kind of a room has
+CONTRACTS = {
+    "data": ("load",),
+    "models": ("build",),
+    "ground_truth": ("runs", "collect"),
+    "ensembles": ("members",),
+    "scores": ("prepare", "score"),
+    "evaluation": ("evaluate",),
+    "figures": ("draw",),
+}
+_TAKING = {"load", "build", "runs", "training", "members", "prepare", "score"}  # whose hyperparameters a config gives
 
 _PACKAGE = Path(__file__).parent
 REQUIRED = object()  # the default of a hyperparameter that has none
@@ -31,49 +46,45 @@ class Registry:
 
     def __init__(self, plugins: str | Path | None = None):
         self.plugins = Path(plugins) if plugins else None
-        if self.plugins and not self.plugins.is_dir():
-            raise ValueError(f"plugins: '{plugins}' is not a folder; expected one with sub-folders {list(ROOMS)}")
         self._kinds: dict[str, dict[str, Path]] = {}  # by room, once looked up
+        if self.plugins and not self.plugins.is_dir():
+            given = hyperparameters.shown(str(plugins))
+            raise ValueError(f"plugins: {given} is not a folder; expected one with sub-folders {list(ROOMS)}")
 
     def kinds(self, room: str) -> dict[str, Path]:
         """Name -> file of every kind of a room. Files that begin with `_` are helpers."""
         if room not in self._kinds:
-            self._kinds[room] = self._found(room)
+            ours = _files(_PACKAGE / room)
+            theirs = _files(self.plugins / room) if self.plugins else {}
+            if both := sorted(ours.keys() & theirs.keys()):
+                raise ValueError(f"plugins: {room} {both} exist in attriflow already; give yours another name")
+            self._kinds[room] = ours | theirs
         return self._kinds[room]
-
-    def _found(self, room: str) -> dict[str, Path]:
-        ours = _files(_PACKAGE / room)
-        if self.plugins is None:
-            return ours
-        theirs = _files(self.plugins / room)
-        if both := sorted(ours.keys() & theirs.keys()):
-            raise ValueError(f"plugins: {room} {both} exist in attriflow already; give yours another name")
-        return ours | theirs
 
     def path(self, room: str, kind: str) -> Path:
         """The file of a kind. Raises ValueError with the known names for an unknown one."""
         kinds = self.kinds(room)
         if kind not in kinds:
-            raise ValueError(f"unknown {room} '{kind}'; known: {sorted(kinds)}")
+            raise ValueError(f"unknown {room} {kind!r}; known: {sorted(kinds)}")
         return kinds[kind]
 
     def hyperparameters(self, room: str, kind: str, function: str) -> dict[str, Hyperparameter]:
         """The keyword-only arguments of one function of a kind, in the order of its signature."""
-        functions = _signatures(self.path(room, kind))
-        if function not in functions:
-            raise ValueError(f"{self.path(room, kind).name} of {room} has no function '{function}'")
-        return functions[function]
+        return _keywords(self._function(room, kind, function))
 
     def functions(self, room: str, kind: str) -> set[str]:
         """The names of a kind's functions."""
-        return set(_signatures(self.path(room, kind)))
+        return set(_functions(self.path(room, kind)))
 
     def arguments(self, room: str, kind: str, function: str) -> list[str]:
         """The positional arguments of one function of a kind."""
-        for node in tree(self.path(room, kind)).body:
-            if isinstance(node, ast.FunctionDef) and node.name == function:
-                return [argument.arg for argument in node.args.args]
-        raise ValueError(f"{self.path(room, kind).name} of {room} has no function '{function}'")
+        return [argument.arg for argument in self._function(room, kind, function).args.args]
+
+    def _function(self, room: str, kind: str, function: str) -> ast.FunctionDef:
+        functions = _functions(self.path(room, kind))
+        if function not in functions:
+            raise ValueError(f"{self.path(room, kind).name} of {room} has no function '{function}'")
+        return functions[function]
 
     def constants(self, room: str, kind: str) -> dict[str, object]:
         """The literal assignments at the top of a kind's file, `TRAIN_EXAMPLES = 60000`."""
@@ -82,6 +93,11 @@ class Registry:
     def plugin_files(self) -> list[Path]:
         """Every kind that is the user's and not ours."""
         return sorted(self.plugins.glob("*/*.py")) if self.plugins else []
+
+    def wrong_plugins(self) -> list[str]:
+        """Why files of the user's are no kinds: a line each, which names the file."""
+        files = [(room, path) for room in ROOMS if self.plugins for path in _files(self.plugins / room).values()]
+        return [problem for room, path in files if (problem := _problem(room, path))]
 
     def is_plugin(self, path: Path) -> bool:
         """Whether a kind's file is the user's and not ours."""
@@ -105,23 +121,68 @@ def _files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
 
 
+def _problem(room: str, path: Path) -> str | None:
+    """Why a user's file does not say all that a plan reads of a kind of a room; None where it does."""
+    try:
+        imports = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)]
+    except ValueError as error:
+        return str(error)
+    try:
+        _expect_kind(room, path)
+    except ValueError as error:
+        return f"{path}: {error}"
+    relative = [f"line {node.lineno}" for node in imports if node.level]
+    return f"{path}, {relative[0]}: relative import; a kind is one file, and imports no other" if relative else None
+
+
+def _expect_kind(room: str, path: Path):
+    kind, functions = path.stem, _functions(path)
+    if kind in _files(_PACKAGE / room):
+        raise ValueError(f"{room} '{kind}' exists in attriflow already; give yours another name")
+    if not re.fullmatch("[a-z][a-z0-9_]*", kind):
+        raise ValueError("a kind's name must be lower-case letters, digits and underscores, the first a letter")
+    for function in CONTRACTS[room]:
+        if function not in functions:
+            raise ValueError(f"it has no function '{function}'; {room} have {list(CONTRACTS[room])}")
+    if room == "evaluation" and "TRUTH" not in _constants(path):
+        raise ValueError("it has no constant TRUTH, the kind of ground truth that it compares scores with")
+    for function in sorted(functions.keys() & _TAKING):
+        for name, each in _keywords(functions[function]).items():
+            try:
+                hyperparameters.expected(each.annotation)
+            except TypeError as error:
+                raise ValueError(f"{function}, '{name}': {error}") from error
+
+
 @cache
 def tree(path: Path) -> ast.Module:
-    """The parsed file."""
-    return ast.parse(path.read_text(), filename=str(path))
+    """The parsed file. Raises ValueError naming it where it is no file, or no Python."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: no Python ({error.msg})") from error
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{path}: no file of Python ({error})") from error
 
 
 @cache
-def _signatures(path: Path) -> dict[str, dict[str, Hyperparameter]]:
-    return {node.name: _keywords(node) for node in tree(path).body if isinstance(node, ast.FunctionDef)}
+def _functions(path: Path) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in tree(path).body if isinstance(node, ast.FunctionDef)}
 
 
+@cache
 def _keywords(function: ast.FunctionDef) -> dict[str, Hyperparameter]:
     found = {}
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         if argument.annotation is None:
-            raise TypeError(f"{function.name}: hyperparameter '{argument.arg}' has no annotation")
-        value = REQUIRED if default is None else ast.literal_eval(default)
+            raise ValueError(f"{function.name}: hyperparameter '{argument.arg}' has no annotation")
+        try:
+            value = REQUIRED if default is None else ast.literal_eval(default)
+        except (ValueError, TypeError) as error:
+            given = ast.unparse(default)
+            raise ValueError(
+                f"{function.name}: the default of '{argument.arg}' must be a plain value, not {given}"
+            ) from error
         value = list(value) if isinstance(value, tuple) else value
         found[argument.arg] = Hyperparameter(ast.unparse(argument.annotation), value)
     return found
@@ -134,6 +195,6 @@ def _constants(path: Path) -> dict[str, object]:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             try:
                 found[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
+            except (ValueError, TypeError):
                 continue  # computed, not a literal: nothing a config check could use
     return found

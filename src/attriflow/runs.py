@@ -38,7 +38,7 @@ class Run:
             return np.arange(n)
         size = round(self.fraction * n)
         if not 0 < size < n:
-            raise ValueError(f"fraction {self.fraction} of {n} training examples leaves {size}; expected 1 to {n - 1}")
+            raise ValueError(f"fraction: {self.fraction} of {n} training examples leaves {size}; expected 1 to {n - 1}")
         return np.sort(stream(seed, self.subset).permutation(n)[:size])
 
     def mask(self, n: int, seed: int) -> np.ndarray:

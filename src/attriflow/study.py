@@ -28,6 +28,13 @@ def plan_of(root: Path, study: str = "default") -> Plan:
 
 
 def plan(root: Path, config: dict) -> Plan:
-    """The plan of a config, checked against the project's schema."""
+    """The plan of a config, checked against the project's schema.
+
+    Raises ConfigError for a config that is wrong, and for a folder in whose path Snakemake would fill in what stands in
+    braces, or at whose colon the list of folders with Python modules would end.
+    """
+    folder = Path(root).resolve()
+    if found := sorted(set("{}:") & set(str(folder))):
+        raise ConfigError([f"the project's folder {str(folder)!r} has {found} in its path; give it another name"])
     schema = yaml.safe_load(Path(root, "workflow/schemas/config.schema.yaml").read_text())
     return Plan(check(config, schema), Path(root, "workflow/scripts"))

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 MIRROR = "ATTRIFLOW_DATA_MIRROR"
@@ -96,8 +97,8 @@ def _download(name: str, path: Path, pinned: str, addresses: tuple[str, ...]):
             else:
                 _retrieve(address + name, path, f"sha256:{pinned}")
             return
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            # no connection, an HTTP error, another sum, or an archive that is none or lacks the file
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            # no connection, an HTTP error, another sum, or an archive that is none, lacks the file or hides it
             failures.append(f"{address}{'' if address.endswith('.zip') else name}: {' '.join(str(error).split())}")
     raise ValueError(
         f"{path} could not be fetched (expected SHA-256 {pinned}). Tried: {'; '.join(failures)}. "

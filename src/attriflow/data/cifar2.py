@@ -92,9 +92,11 @@ class _Unpickler(pickle.Unpickler):
 
 def _batch(path: Path, archive: tarfile.TarFile, name: str) -> dict:
     try:
-        member = archive.extractfile(f"cifar-10-batches-py/{name}")
-        return _Unpickler(io.BytesIO(member.read()), encoding="bytes").load()
-    except (KeyError, pickle.UnpicklingError, EOFError) as error:
+        member = archive.getmember(f"cifar-10-batches-py/{name}")
+        if not member.isreg():  # neither a link, which may lead anywhere, nor a device
+            raise ValueError("it is no file")
+        return _Unpickler(io.BytesIO(archive.extractfile(member).read()), encoding="bytes").load()
+    except (KeyError, ValueError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"{path}: '{name}' is missing, damaged or holds more than arrays ({error})") from error
 
 

@@ -9,6 +9,9 @@ def members(*, count: PositiveInt = 1, epochs: list[Epoch], fraction: Fraction |
     """`count` models, each as it was after every one of these epochs.
 
     epochs: those that the setting keeps, or 'last', in the order in which smaller ensembles take them. For a method
-    the member ends there: 'last' is that epoch, and later checkpoints do not exist.
+    the member ends there: 'last' is that epoch, and later checkpoints do not exist. Raises ValueError unless each is
+    there once.
     """
+    if not epochs or len(set(epochs)) != len(epochs):
+        raise ValueError(f"epochs: at least one, and each once, not {epochs}")
     return changed(count, fraction, "checkpoint", [{"epoch": epoch} for epoch in epochs])

@@ -76,12 +76,18 @@ def _panel(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.nda
 
 def _differences(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.ndarray):
     """The features of a row (d,) that differ most from another's, with their values; of `colour=red` the category."""
-    names = [name.rpartition("=")[2] for name in each["names"]] or [f"x{place}" for place in range(len(x))]
+    names = [_name(name) for name in each["names"]] or [f"x{place}" for place in range(len(x))]
     x = np.where(np.abs(x) < 1e-5 * each["std"], 0, x)  # what standardising and back leaves of 0
     far = (x - other) / each["std"]
     most = np.argsort(-np.abs(far), kind="stable")[:_FEATURES]
     lines = [f"{names[place][:_LETTERS]} {x[place]:.4g} ({far[place]:+.1f})" for place in most]
-    axes.text(0.04, 0.5, "\n".join(lines), fontsize=5, va="center", linespacing=1.6, transform=axes.transAxes)
+    style = {"fontsize": 5, "va": "center", "linespacing": 1.6, "transform": axes.transAxes}
+    axes.text(0.04, 0.5, "\n".join(lines), parse_math=False, **style)  # a column may be called US$
+
+
+def _name(column: str) -> str:
+    """A column's name on one line, of a category its value; letters that are none are left out."""
+    return "".join(letter for letter in column.rpartition("=")[2] if letter.isprintable())
 
 
 def _image(axes: Axes, pixels: np.ndarray):

@@ -24,7 +24,7 @@ def runs(n: int, name: str, seed: int, *, examples: Examples, seeds: PositiveInt
     if isinstance(examples, int):
         examples = sorted(stream(seed, "further", "examples").permutation(n)[:examples].tolist())
     if beyond := [index for index in examples if index >= n]:
-        raise ValueError(f"examples: {beyond} lie beyond the {n} training examples (0 to {n - 1})")
+        raise ValueError(f"examples: {beyond} lies beyond the {n} training examples (0 to {n - 1})")
     if len(examples) < 2:
         raise ValueError(f"examples: {len(examples)} left out; scores are centred on their mean, so at least 2")
     return {

@@ -16,7 +16,7 @@ def runs(n: int, name: str, seed: int, *, examples: Examples, repeats: PositiveI
     if isinstance(examples, int):
         examples = sorted(stream(seed, name, "examples").permutation(n)[:examples].tolist())
     if beyond := [index for index in examples if index >= n]:
-        raise ValueError(f"examples: {beyond} lie beyond the {n} training examples (0 to {n - 1})")
+        raise ValueError(f"examples: {beyond} lies beyond the {n} training examples (0 to {n - 1})")
     # ASSUME: left out means that the example carries weight 0 in its batch, whose mean is then over the others;
     # batches, masks and the number of steps stay those of the training on all examples.
     return {

@@ -4,13 +4,13 @@ Files are what `torch.save` wrote of a state dict, bare or in a dict under `stat
 models room saved (its last checkpoint is taken), or safetensors.
 """
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from attriflow.io import read_weights
 from attriflow.models import built, differences
 from attriflow.provenance import sha256
 
@@ -70,13 +70,7 @@ def _content(path: Path) -> dict:
             raise ValueError(f"checkpoint {path} is damaged or no safetensors file ({error})") from error
     if path.suffix not in _SUFFIXES:
         raise ValueError(f"checkpoint {path} ends in '{path.suffix}'; expected one of {list(_SUFFIXES)}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split("\n\n")[0].split()) or "it ends too early"
-        raise ValueError(
-            f"checkpoint {path} is damaged, or holds code or objects that are not loaded ({reason}); {_REMEDY}"
-        ) from error
+    content = read_weights(path, _REMEDY)
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {path} holds no state dict but a {type(content).__name__}; {_REMEDY}")
     return content
