@@ -32,7 +32,8 @@ study: $(INSTALLED) ## one study: make study NAME=mnist runs studies/mnist.yaml
 	@python workflow/commands/report.py "$$NAME"
 
 cluster: $(INSTALLED) ## the default study, or NAME=..., on a SLURM cluster (docs/cluster.md)
-	python workflow/commands/cluster.py $(STUDY) $(ARGUMENTS)
+	$(READ) $(if $(NAME),"$(STUDY)")
+	python workflow/commands/cluster.py $(if $(NAME),--configfile "$(STUDY)") $(ARGUMENTS)
 
 test: $(INSTALLED) ## the tests; those that need a data mirror, a GPU or SLURM run where there is one
 	python -m pytest
