@@ -5,7 +5,8 @@ NAME ?=
 ARGUMENTS ?=
 
 INSTALLED := $(VENV)/.installed
-STUDY = studies/$$NAME.yaml
+FILE = $(if $(NAME),"studies/$$NAME.yaml")
+STUDY = $(if $(NAME),--configfile $(FILE))
 READ = @python workflow/commands/read.py config.yaml
 # jobs that would take more together than is free wait for each other; one that alone does is refused by itself
 FREE = --resources mem_mb=$$(python workflow/commands/memory.py)
@@ -26,14 +27,14 @@ run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv 
 	@python workflow/commands/report.py default
 
 study: $(INSTALLED) ## one study: make study NAME=mnist runs studies/mnist.yaml
-	@test -f "$(STUDY)" || { echo "make study NAME=<name>; studies: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
-	$(READ) "$(STUDY)"
-	snakemake --configfile "$(STUDY)" $(FREE)
+	@test -f "studies/$$NAME.yaml" || { echo "make study NAME=<name>; studies: $(basename $(notdir $(wildcard studies/*.yaml)))"; exit 2; }
+	$(READ) $(FILE)
+	snakemake $(STUDY) $(FREE)
 	@python workflow/commands/report.py "$$NAME"
 
 cluster: $(INSTALLED) ## the default study, or NAME=..., on a SLURM cluster (docs/cluster.md)
-	$(READ) $(if $(NAME),"$(STUDY)")
-	python workflow/commands/cluster.py $(if $(NAME),--configfile "$(STUDY)") $(ARGUMENTS)
+	$(READ) $(FILE)
+	python workflow/commands/cluster.py $(STUDY) $(ARGUMENTS)
 
 test: $(INSTALLED) ## the tests; those that need a data mirror, a GPU or SLURM run where there is one
 	python -m pytest
