@@ -252,7 +252,7 @@ _RULES = {
 
 # --- time ----------------------------------------------------------------------------------------------------
 
-# ASSUME: a core's products a second, a third of what training of the MNIST perceptron reaches here
+# operations of a core in a second: a third of what training of the MNIST perceptron reaches here
 _RATE = 1e10
 _STEP = 0.005  # seconds that a step of training takes besides, a millisecond measured
 _LEAST_MINUTES = 2  # a busy file system
