@@ -97,11 +97,9 @@ def test_a_run_whose_jobs_are_gone_is_stopped_with_a_word(tmp_path, commands):
         commands / "squeue",
         "[ -e began ] && [ ! -e asked ] && touch asked && echo 7 $(cat .snakemake/attriflow.cluster)_x; exit 0",
     )
-    began = time.monotonic()
     done = run(tmp_path, commands, ATTRIFLOW_CLUSTER_PATIENCE="2")
     assert done.returncode == 1
     assert "cluster: SLURM has had no job of this run for 2 s, yet Snakemake waits for one" in done.stderr
-    assert time.monotonic() - began < 20
 
 
 def test_a_run_that_submits_nothing_yet_is_left_in_peace(tmp_path, commands):
