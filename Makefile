@@ -70,11 +70,10 @@ record: $(INSTALLED) ## after snakemake: drop what no study makes any more and l
 	python workflow/commands/record.py
 
 push: $(INSTALLED) ## send the recorded results to the DVC remote
-	dvc push
+	@python workflow/commands/remote.py push $(ARGUMENTS)
 
 pull: $(INSTALLED) ## fetch the results of this commit from the DVC remote; nothing is left to do then
-	dvc pull
-	snakemake --dry-run
+	@python workflow/commands/remote.py pull $(ARGUMENTS)
 
 repro: $(INSTALLED) ## the default study through DVC, a stage a room
 	dvc repro

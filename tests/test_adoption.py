@@ -239,7 +239,7 @@ def test_a_changed_file_changes_the_specs_of_what_depends_on_it(folder):
     (folder / "own/b.pt").write_bytes(b"another")
     after = planned(folder, config(settings=both))
     changed = {stem for stem in before.jobs if before.jobs[stem].digest != after.jobs[stem].digest}
-    summaries = {job.stem for job in after.jobs.values() if job.rule in ("summarise", "sensitivity", "draw")}
+    summaries = {job.stem for job in after.jobs.values() if job.rule in ("summarise", "outcome", "sensitivity", "draw")}
     assert changed - summaries == {stem for stem in before.jobs if "digits_other" in stem}
 
 

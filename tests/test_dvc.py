@@ -1,10 +1,13 @@
 """DVC and Snakemake agree: what one made, the other calls up to date, here and in a fresh clone."""
 
+import json
 import re
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT, Project
 from test_reruns import everything, prepared, scored
 
@@ -171,9 +174,142 @@ def test_recording_refuses_an_altered_result(clone):
     assert "results/evaluation/summary.csv was altered after it was made" in done.stderr
 
 
-def test_every_room_has_a_stage_that_waits_for_what_its_jobs_read():
-    import yaml
+WIDER = ("trak: {proj_dim: [4, 8], damping: [0.1, 1.0]}", "trak: {proj_dim: [4, 8], damping: [0.1, 10.0]}")
+TRAK = "digits_mlp.subsets.independent.trak"
+ALONG = "results/evaluation/outcome.along.csv"
 
+
+def lds(project: Project) -> float:
+    """The best LDS of TRAK, read from the summary."""
+    summary = pd.read_csv(project.folder / "results/evaluation/summary.csv")
+    return summary.query("metric == 'lds' and output == 'loss' and method == 'trak' and ensemble_size == 2").value.max()
+
+
+def compared(text: str) -> dict[str, dict]:
+    """`dvc metrics diff --json` of the one file, of which keys are paths."""
+    flat = {}
+
+    def add(place: str, content: dict):
+        for key, value in content.items():
+            path = f"{place}.{key}".strip(".")
+            add(path, value) if isinstance(value, dict) and "new" not in value else flat.update({path: value})
+
+    add("", json.loads(text)["results/evaluation/outcome.json"])
+    return flat
+
+
+def drawn(text: str, revision: str) -> list[float]:
+    """The dampings of TRAK that a Vega picture has for a revision."""
+    rows = [row for row in json.loads(text)["data"]["values"] if row["rev"] == revision]
+    return [float(row["value"]) for row in rows if (row["method"], row["hyperparameter"]) == ("trak", "damping")]
+
+
+def test_metrics_and_plots_of_two_commits_name_the_method_and_both_values(clone):
+    clone.run("dvc", "pull")
+    before = lds(clone)
+    clone.edit("config.yaml", *WIDER)
+    clone.snakemake()
+    clone.run("python", "workflow/commands/record.py")
+    git(clone, "commit", "-q", "-a", "-m", "wider")
+    found = compared(clone.run("dvc", "metrics", "diff", "HEAD~1", "--json").stdout)
+    assert found[f"{TRAK}.lds"]["old"] == pytest.approx(before, rel=1e-5)
+    assert found[f"{TRAK}.lds"]["new"] == pytest.approx(lds(clone), rel=1e-5)
+    assert not any(".grad_dot." in key for key in found)  # it did not change
+    assert f"{TRAK}.lds" in clone.run("dvc", "metrics", "diff", "HEAD~1").stdout
+    picture = clone.run("dvc", "plots", "diff", "HEAD~1", "--show-vega", "--targets", ALONG).stdout
+    assert drawn(picture, "HEAD~1") == [0.1, 1.0]
+    assert drawn(picture, "workspace") == [0.1, 10.0]
+    assert "<DVC_METRIC" not in picture
+    clone.run("dvc", "plots", "show")
+    assert (clone.folder / "dvc_plots/index.html").stat().st_size > 1000
+    assert "dvc_plots" not in git(clone, "status", "--short").stdout
+
+
+@pytest.mark.parametrize("where", [(), ("--temp",)], ids=["here", "in a folder of its own"])
+def test_an_experiment_runs_what_the_edit_touches_and_can_be_compared_and_applied(clone, where):
+    clone.run("dvc", "pull")
+    clone.edit("config.yaml", *WIDER)
+    expected = clone.planned()
+    done = clone.run("dvc", "exp", "run", "--name", "wider", *where)
+    assert set(re.findall(r"^\[([a-z].*?)\] [\d.]+ s, ", done.stdout + done.stderr, re.MULTILINE)) == expected
+    git(clone, "checkout", "-q", "config.yaml", "dvc.lock")
+    clone.run("dvc", "checkout")
+    assert clone.planned() == set()
+    before = lds(clone)
+    found = compared(clone.run("dvc", "metrics", "diff", "HEAD", "wider", "--json").stdout)
+    assert found[f"{TRAK}.lds"]["old"] == pytest.approx(before, rel=1e-5)
+    assert drawn(clone.run("dvc", "plots", "diff", "wider", "--show-vega", "--targets", ALONG).stdout, "wider") == [
+        0.1,
+        10.0,
+    ]
+    clone.run("dvc", "exp", "apply", "wider")
+    assert clone.planned() == set()
+    assert found[f"{TRAK}.lds"]["new"] == pytest.approx(lds(clone), rel=1e-5)
+
+
+def test_an_experiment_may_set_a_grid_by_itself(clone):
+    clone.run("dvc", "pull")
+    clone.run("dvc", "exp", "run", "--name", "other", "--set-param", "config.yaml:methods.trak.damping=[0.1,10.0]")
+    assert yaml.safe_load((clone.folder / "config.yaml").read_text())["methods"]["trak"]["damping"] == [0.1, 10.0]
+    assert clone.planned() == set()
+    done = clone.run("dvc", "exp", "run", "--set-param", "config.yaml:methods.trak.damping=[0.00001]", check=False)
+    assert done.returncode != 0
+    assert "methods.trak.damping[0]: must be a number of at least 0, not '1e-05'" in done.stdout + done.stderr
+
+
+def test_two_studies_can_be_compared_without_a_commit(project):
+    (project.folder / "studies").mkdir()
+    wider = "study: wider\nmethods: {trak_wide: {kind: trak, proj_dim: 8, damping: [10.0]}}\n"
+    (project.folder / "studies/wider.yaml").write_text(wider)
+    project.snakemake("evaluation", "--configfile", "studies/wider.yaml")
+    assert project.planned() == set()  # another name, other scores
+    git(project, "init", "-q")
+    files = ["results/evaluation/outcome.json", "results/evaluation/wider/outcome.json"]
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json", *files).stdout)[""]["data"]
+    first, second = (shown[file]["data"]["digits_mlp"]["subsets"]["independent"] for file in files)
+    assert second.keys() - first.keys() == {"trak_wide"}
+    assert second["trak_wide"]["at"] == "size=2 damping=10 proj_dim=8"
+
+
+# --- the store -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["push", "pull"])
+def test_what_is_missing_to_move_results_is_said_with_what_to_do(clone, finished, tmp_path, verb):
+    clone.run("dvc", "remote", "remove", "store")
+    failed = make(clone, verb, check=False)
+    assert failed.returncode == 2
+    assert f"{verb}: no remote is named; once: dvc remote add --default --local store" in failed.stderr
+    (clone.folder / "dvc.lock").unlink()
+    assert (
+        f"{verb}: dvc.lock is missing, so this commit has recorded no results" in make(clone, verb, check=False).stderr
+    )
+    assert (
+        f"{verb}: this folder is no git repository" in make(finished.copy(tmp_path / "bare"), verb, check=False).stderr
+    )
+
+
+def test_all_but_moving_results_works_without_dvc(project, tmp_path):
+    """Its command fails where it is called, and its module where it is imported."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/dvc").write_text(f"#!/bin/sh\ntouch {tmp_path}/called\nexit 99\n")
+    (tmp_path / "bin/dvc").chmod(0o755)
+    (tmp_path / "poison").mkdir()
+    (tmp_path / "poison/dvc.py").write_text("raise RuntimeError('DVC was imported')\n")
+    project.edit("config.yaml", *WIDER)
+    path = f"{tmp_path / 'bin'}:{project.environment()['PATH']}"
+    done = project.run("make", "-o", ".venv/.installed", "run", PATH=path, PYTHONPATH=str(tmp_path / "poison"))
+    assert "trak" in done.stdout
+    assert project.planned() == set()
+    assert not (tmp_path / "called").exists()
+
+
+def test_nothing_of_ours_imports_dvc():
+    for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow").rglob("*.py")]:
+        assert not re.search(r"^\s*(import|from) dvc\b", path.read_text(), re.MULTILINE), path
+
+
+def test_every_room_has_a_stage_that_waits_for_what_its_jobs_read():
     from attriflow.registry import ROOMS
     from attriflow.study import plan_of
 

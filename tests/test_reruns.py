@@ -18,7 +18,9 @@ DRAWN = (  # of one setting
     "dimension", "examples", "heatmaps", "lds_by_hyperparameter", "lds_by_method", "sensitivity_ranking"
 )  # fmt: skip
 FIGURES = {f"figures/{name}" for name in DRAWN}
-AFTER_SCORES = {"evaluation/summary", "evaluation/sensitivity", "evaluation/examples/digits_mlp", *FIGURES}
+AFTER_SCORES = {
+    "evaluation/summary", "evaluation/outcome", "evaluation/sensitivity", "evaluation/examples/digits_mlp", *FIGURES
+}  # fmt: skip
 POINTS = {
     "grad_dot": "grad_dot/epoch=last+parameters=all+target=loss",
     "influence": "influence/curvature=fisher+epoch=last+parameters=all+target=loss",
@@ -232,7 +234,8 @@ def test_a_study_has_its_own_summary_shares_the_rest_and_can_be_published(projec
     (project.folder / "studies/small.yaml").write_text("study: small\nmethods: {trak: {damping: [0.1, 1.0]}}\n")
     study = ("--configfile", "studies/small.yaml")
     assert project.planned(*study) == {
-        "evaluation/small/summary", "evaluation/small/sensitivity", "evaluation/small/examples/digits_mlp",
+        "evaluation/small/summary", "evaluation/small/outcome", "evaluation/small/sensitivity",
+        "evaluation/small/examples/digits_mlp",
         *(f"figures/small/{name}" for name in DRAWN),
     }  # fmt: skip
     project.snakemake(*study)

@@ -127,6 +127,7 @@ class Plan:
             return {}
         summary = self._summary("summary", evaluated)
         made = {"summary": [Source(summary, "summary")], "examples": [Source(job, "examples") for job in extremes]}
+        self._outcome(summary)
         self._costs()
         for job in (self._sensitivity(evaluated), self._choices(evaluated), self._prices(evaluated)):
             made |= {name: [Source(job, name)] for name in (job.outputs if job else ())}
@@ -582,6 +583,13 @@ class Plan:
         inputs, stem = {"tables": [Source(job, "table") for job in measured]}, f"evaluation/{self._study}{name}"
         columns = {"columns": "summary" if name in ("summary", "mislabel") else None}
         return self._job("summarise", stem, columns, {"summary": "csv"}, inputs)
+
+    def _outcome(self, summary: Job):
+        """What the study came to, in few numbers, where any LDS is measured; for who compares commits."""
+        if any(self._kinds_of_truth(setting, "subsets") for setting in self._chosen("settings")):
+            inputs = {"tables": [Source(summary, "summary")]}
+            outputs = {"best": "json", "along": "along.csv"}
+            self._job("outcome", f"evaluation/{self._study}outcome", {}, outputs, inputs)
 
     def _choices(self, evaluated: list[Job]) -> Job | None:
         """How good chosen dampings are, and the curves that chose them; None where nothing chooses."""

@@ -235,6 +235,7 @@ _RULES = {
     "stability": _choose,
     "collect": _collect,
     "summarise": _summarise,
+    "outcome": _summarise,
     "compare": _compare,
     "query": _query,
     "variance": _variance,

@@ -139,6 +139,26 @@ rule summarise:
         'python "$SCRIPTS/summarise.py" {input.spec:q} --threads {threads}'
 
 
+rule outcome:
+    """Say what a study came to: the LDS of every method at its best point, and along its hyperparameters."""
+    input:
+        unpack(needs("evaluation/{study}outcome")),
+    output:
+        best="results/evaluation/{study}outcome.json",
+        along="results/evaluation/{study}outcome.along.csv",
+        made="results/evaluation/{study}outcome.made.json",
+    log:
+        "logs/evaluation/{study}outcome.log",
+    conda:
+        "../../envs/attriflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("evaluation/{study}outcome"),
+        runtime=minutes("evaluation/{study}outcome"),
+    shell:
+        'python "$SCRIPTS/outcome.py" {input.spec:q} --threads {threads}'
+
+
 rule compare:
     """Compare chosen dampings with the best of the grid, and put the curves that chose them into one table."""
     input:
