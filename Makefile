@@ -11,7 +11,7 @@ FREE = --resources mem_mb=$$(python workflow/commands/memory.py)
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: run study test lint format bench convergence publish record pull push repro unlock lock help
+.PHONY: run study test lint format drill bench convergence publish record pull push repro unlock lock help
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
@@ -38,6 +38,9 @@ format: $(INSTALLED) ## put Python and Snakemake files into the project's format
 	ruff format .
 	snakefmt Snakefile workflow
 
+drill: $(INSTALLED) ## what can go wrong, brought about: docs/results/drills.csv; or some of it: make drill NAME=disk_full
+	python -m drills.run $(NAME)
+
 convergence: $(INSTALLED) ## how iterative solvers approach exact influence: docs/results/convergence/
 	python benchmarks/convergence.py
 
@@ -54,7 +57,7 @@ push: $(INSTALLED) ## send the recorded results to the DVC remote
 	dvc push
 
 pull: $(INSTALLED) ## fetch the results of this commit from the DVC remote; nothing is left to do then
-	dvc pull
+	python workflow/commands/pull.py
 	snakemake --dry-run
 
 repro: $(INSTALLED) ## the default study through DVC, a stage a room

@@ -9,21 +9,16 @@ from conftest import ROOT, Project
 from test_reruns import everything, prepared, scored
 
 
-def git(project: Project, *arguments: str):
-    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    return project.run("git", *identity, *arguments)
-
-
 @pytest.fixture(scope="module")
 def recorded(finished, tmp_path_factory) -> Project:
     """A finished project under git, recorded with DVC and pushed to a folder beside it."""
     base = tmp_path_factory.mktemp("recorded")
     project = finished.copy(base / "project")
-    git(project, "init", "-q")
+    project.git("init", "-q")
     project.run("dvc", "remote", "add", "--default", "store", str(base / "store"))
     project.run("python", "workflow/commands/record.py")
-    git(project, "add", "-A")
-    git(project, "commit", "-q", "-m", "results")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "results")
     project.run("dvc", "push")
     return project
 
@@ -39,15 +34,6 @@ def status(project: Project) -> str:
     return project.run("dvc", "status").stdout
 
 
-def make(project: Project, *arguments: str, **options):
-    """make, with the environment that runs the tests in place of .venv."""
-    import sys
-    from pathlib import Path
-
-    environment = Path(sys.executable).parent.parent
-    return project.run("make", f"VENV={environment}", "-o", f"{environment}/.installed", *arguments, **options)
-
-
 def test_a_recorded_run_is_clean_for_dvc_and_repro_runs_nothing(recorded):
     assert "up to date" in status(recorded)
     done = recorded.run("dvc", "repro")
@@ -56,7 +42,7 @@ def test_a_recorded_run_is_clean_for_dvc_and_repro_runs_nothing(recorded):
 
 
 def test_after_clone_and_pull_nothing_is_left_to_do(clone):
-    done = make(clone, "pull")
+    done = clone.make("pull")
     assert "Nothing to be done" in done.stdout + done.stderr
     assert "up to date" in status(clone)
     assert clone.planned() == set()
@@ -72,7 +58,7 @@ def test_an_edit_of_code_after_the_pull_is_seen_and_a_reverted_one_is_not(clone)
     clone.run("dvc", "pull")
     clone.edit("src/attriflow/scores/trak.py", "damping * torch.eye", "2 * damping * torch.eye")
     assert clone.planned() == prepared("trak")
-    git(clone, "checkout", "-q", "src")
+    clone.git("checkout", "-q", "src")
     assert clone.planned() == set()
 
 
@@ -109,7 +95,7 @@ def test_repro_alone_makes_everything(finished, tmp_path):
     shutil.rmtree(project.folder / "results")
     shutil.rmtree(project.folder / "specs")
     shutil.rmtree(project.folder / ".snakemake")
-    git(project, "init", "-q")
+    project.git("init", "-q")
     project.run("dvc", "repro")
     assert project.planned() == set()
     assert "up to date" in status(project)
@@ -121,14 +107,14 @@ def test_results_of_another_commit_under_this_config_are_seen(clone):
     clone.edit("config.yaml", "influence: {damping: [0.01, 0.1]}", "influence: {damping: [0.01, 0.2]}")
     clone.snakemake()
     clone.run("python", "workflow/commands/record.py")
-    git(clone, "checkout", "-q", "-b", "other")
-    git(clone, "commit", "-q", "-a", "-m", "other damping")
+    clone.git("checkout", "-q", "-b", "other")
+    clone.git("commit", "-q", "-a", "-m", "other damping")
     # back to the first commit's config with the other commit's results still there
-    git(clone, "checkout", "-q", "-")
+    clone.git("checkout", "-q", "-")
     assert clone.planned() == scored("influence")
     clone.run("dvc", "checkout")
     assert clone.planned() == set()
-    git(clone, "checkout", "-q", "other")
+    clone.git("checkout", "-q", "other")
     assert clone.planned() == scored("influence")
     clone.run("dvc", "checkout")
     assert clone.planned() == set()

@@ -2,10 +2,11 @@
 import os
 import shlex
 import sys
+from pathlib import Path
 
 sys.path.insert(0, f"{workflow.basedir}/src")
 
-from attriflow import resources, specs, study, warm
+from attriflow import io, resources, specs, study, warm
 from attriflow.config import ConfigError
 
 try:
@@ -14,7 +15,11 @@ except ConfigError as error:
     raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
 
 if workflow.is_main_process:
-    specs.write(plan)
+    try:
+        io.expect_space(Path())
+        specs.write(plan)
+    except OSError as error:
+        raise WorkflowError(error.strerror)
 
 # Jobs find the Python that runs this workflow (under conda the environment's comes first), our package and our scripts.
 python = os.path.dirname(sys.executable)
@@ -27,6 +32,10 @@ shell.prefix(
 
 
 onstart:
+    try:
+        io.expect_writable(Path("results"))
+    except OSError as error:
+        raise WorkflowError(error.strerror)
     if workflow.local_exec and sys.platform == "linux":
         os.environ[warm.WARM] = warm.start()
 
