@@ -18,7 +18,7 @@ endif
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export NAME
 
-.PHONY: run study cluster test lint format bench convergence curves scheduling publish record pull push repro unlock lock help
+.PHONY: run study cluster test lint format drill bench convergence curves scheduling publish record pull push repro unlock lock help
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
@@ -50,6 +50,9 @@ format: $(INSTALLED) ## put Python and Snakemake files into the project's format
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
+
+drill: $(INSTALLED) ## what can go wrong, brought about: docs/results/drills.csv; or some of it: make drill NAME=disk_full
+	python -m drills.run $(NAME:%="$$NAME")
 
 convergence: $(INSTALLED) ## how iterative solvers approach exact influence: docs/results/convergence/
 	python benchmarks/convergence.py

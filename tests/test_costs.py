@@ -5,7 +5,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY
 
-from attriflow import costs, io, provenance
+from attriflow import costs, provenance
 from attriflow.study import plan
 
 NAMES = {"setting": "s", "ensemble": "e", "method": "trak", "costly": {"epoch": "last"}}
@@ -46,12 +46,12 @@ def test_retraining_is_that_of_the_same_setting_by_ground_truth():
 
 def test_a_measurement_of_another_spec_is_refused(tmp_path):
     each = made("scores/s", 1.0)
-    io.save_json(tmp_path / "x.made.json", each)
+    provenance.write(tmp_path / "x.made.json", each["spec"], {}, each["cost"])
     entry = {"path": "x.npz", "made": str(tmp_path / "x.made.json"), "spec": provenance.digest(each["spec"])}
-    assert costs.made([entry]) == [each]
+    assert provenance.of_jobs([entry]) == [each]
     for wrong in (entry | {"spec": "0"}, entry | {"made": str(tmp_path / "y.made.json")}):
-        with pytest.raises(ValueError, match=r"made\.json is missing or of another spec"):
-            costs.made([wrong])
+        with pytest.raises(ValueError, match=r"made\.json is missing, altered or of another spec"):
+            provenance.of_jobs([wrong])
 
 
 def test_costs_are_read_by_no_other_job_and_only_where_something_chooses():

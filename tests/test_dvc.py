@@ -12,21 +12,16 @@ from conftest import ROOT, Project
 from test_reruns import everything, prepared, scored
 
 
-def git(project: Project, *arguments: str):
-    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-    return project.run("git", *identity, *arguments)
-
-
 @pytest.fixture(scope="module")
 def recorded(finished, tmp_path_factory) -> Project:
     """A finished project under git, recorded with DVC and pushed to a folder beside it."""
     base = tmp_path_factory.mktemp("recorded")
     project = finished.copy(base / "project")
-    git(project, "init", "-q")
+    project.git("init", "-q")
     project.run("dvc", "remote", "add", "--default", "store", str(base / "store"))
     project.run("python", "workflow/commands/record.py")
-    git(project, "add", "-A")
-    git(project, "commit", "-q", "-m", "results")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "results")
     project.run("dvc", "push")
     return project
 
@@ -42,15 +37,6 @@ def status(project: Project) -> str:
     return project.run("dvc", "status").stdout
 
 
-def make(project: Project, *arguments: str, **options):
-    """make, with the environment that runs the tests in place of .venv."""
-    import sys
-    from pathlib import Path
-
-    environment = Path(sys.executable).parent.parent
-    return project.run("make", f"VENV={environment}", "-o", f"{environment}/.installed", *arguments, **options)
-
-
 def test_a_recorded_run_is_clean_for_dvc_and_repro_runs_nothing(recorded):
     assert "up to date" in status(recorded)
     done = recorded.run("dvc", "repro")
@@ -59,7 +45,7 @@ def test_a_recorded_run_is_clean_for_dvc_and_repro_runs_nothing(recorded):
 
 
 def test_after_clone_and_pull_nothing_is_left_to_do(clone):
-    done = make(clone, "pull")
+    done = clone.make("pull")
     assert "Nothing to be done" in done.stdout + done.stderr
     assert "up to date" in status(clone)
     assert clone.planned() == set()
@@ -75,7 +61,7 @@ def test_an_edit_of_code_after_the_pull_is_seen_and_a_reverted_one_is_not(clone)
     clone.run("dvc", "pull")
     clone.edit("src/attriflow/scores/trak.py", "damping * torch.eye", "2 * damping * torch.eye")
     assert clone.planned() == prepared("trak")
-    git(clone, "checkout", "-q", "src")
+    clone.git("checkout", "-q", "src")
     assert clone.planned() == set()
 
 
@@ -112,7 +98,7 @@ def test_repro_alone_makes_everything(finished, tmp_path):
     shutil.rmtree(project.folder / "results")
     shutil.rmtree(project.folder / "specs")
     shutil.rmtree(project.folder / ".snakemake")
-    git(project, "init", "-q")
+    project.git("init", "-q")
     project.run("dvc", "repro")
     assert project.planned() == set()
     assert "up to date" in status(project)
@@ -124,14 +110,14 @@ def test_results_of_another_commit_under_this_config_are_seen(clone):
     clone.edit("config.yaml", "influence: {damping: [0.01, 0.1]}", "influence: {damping: [0.01, 0.2]}")
     clone.snakemake()
     clone.run("python", "workflow/commands/record.py")
-    git(clone, "checkout", "-q", "-b", "other")
-    git(clone, "commit", "-q", "-a", "-m", "other damping")
+    clone.git("checkout", "-q", "-b", "other")
+    clone.git("commit", "-q", "-a", "-m", "other damping")
     # back to the first commit's config with the other commit's results still there
-    git(clone, "checkout", "-q", "-")
+    clone.git("checkout", "-q", "-")
     assert clone.planned() == scored("influence")
     clone.run("dvc", "checkout")
     assert clone.planned() == set()
-    git(clone, "checkout", "-q", "other")
+    clone.git("checkout", "-q", "other")
     assert clone.planned() == scored("influence")
     clone.run("dvc", "checkout")
     assert clone.planned() == set()
@@ -210,7 +196,7 @@ def test_metrics_and_plots_of_two_commits_name_the_method_and_both_values(clone)
     clone.edit("config.yaml", *WIDER)
     clone.snakemake()
     clone.run("python", "workflow/commands/record.py")
-    git(clone, "commit", "-q", "-a", "-m", "wider")
+    clone.git("commit", "-q", "-a", "-m", "wider")
     found = compared(clone.run("dvc", "metrics", "diff", "HEAD~1", "--json").stdout)
     assert found[f"{TRAK}.lds"]["old"] == pytest.approx(before, rel=1e-5)
     assert found[f"{TRAK}.lds"]["new"] == pytest.approx(lds(clone), rel=1e-5)
@@ -222,7 +208,7 @@ def test_metrics_and_plots_of_two_commits_name_the_method_and_both_values(clone)
     assert "<DVC_METRIC" not in picture
     clone.run("dvc", "plots", "show")
     assert (clone.folder / "dvc_plots/index.html").stat().st_size > 1000
-    assert "dvc_plots" not in git(clone, "status", "--short").stdout
+    assert "dvc_plots" not in clone.git("status", "--short").stdout
 
 
 @pytest.mark.parametrize("where", [(), ("--temp",)], ids=["here", "in a folder of its own"])
@@ -232,7 +218,7 @@ def test_an_experiment_runs_what_the_edit_touches_and_can_be_compared_and_applie
     expected = clone.planned()
     done = clone.run("dvc", "exp", "run", "--name", "wider", *where)
     assert set(re.findall(r"^\[([a-z].*?)\] [\d.]+ s, ", done.stdout + done.stderr, re.MULTILINE)) == expected
-    git(clone, "checkout", "-q", "config.yaml", "dvc.lock")
+    clone.git("checkout", "-q", "config.yaml", "dvc.lock")
     clone.run("dvc", "checkout")
     assert clone.planned() == set()
     before = lds(clone)
@@ -263,7 +249,7 @@ def test_two_studies_can_be_compared_without_a_commit(project):
     (project.folder / "studies/wider.yaml").write_text(wider)
     project.snakemake("evaluation", "--configfile", "studies/wider.yaml")
     assert project.planned() == set()  # another name, other scores
-    git(project, "init", "-q")
+    project.git("init", "-q")
     files = ["results/evaluation/outcome.json", "results/evaluation/wider/outcome.json"]
     shown = json.loads(project.run("dvc", "metrics", "show", "--json", *files).stdout)[""]["data"]
     first, second = (shown[file]["data"]["digits_mlp"]["subsets"]["independent"] for file in files)
@@ -277,15 +263,15 @@ def test_two_studies_can_be_compared_without_a_commit(project):
 @pytest.mark.parametrize("verb", ["push", "pull"])
 def test_what_is_missing_to_move_results_is_said_with_what_to_do(clone, finished, tmp_path, verb):
     clone.run("dvc", "remote", "remove", "store")
-    failed = make(clone, verb, check=False)
+    failed = clone.make(verb, check=False)
     assert failed.returncode == 2
     assert f"{verb}: no remote is named; once: dvc remote add --default --local store" in failed.stderr
     (clone.folder / "dvc.lock").unlink()
     assert (
-        f"{verb}: dvc.lock is missing, so this commit has recorded no results" in make(clone, verb, check=False).stderr
+        f"{verb}: dvc.lock is missing, so this commit has recorded no results" in clone.make(verb, check=False).stderr
     )
     assert (
-        f"{verb}: this folder is no git repository" in make(finished.copy(tmp_path / "bare"), verb, check=False).stderr
+        f"{verb}: this folder is no git repository" in finished.copy(tmp_path / "bare").make(verb, check=False).stderr
     )
 
 

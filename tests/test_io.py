@@ -121,5 +121,5 @@ def test_a_flipped_bit_is_refused(made, tmp_path):
 def test_a_result_that_says_nothing_of_itself_is_refused(made, tmp_path, content):
     path = tmp_path / "x.made.json"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(ValueError, match=r"x.made.json is missing or unreadable"):
+    with pytest.raises(ValueError, match=r"x.made.json is missing or altered"):
         provenance.verify("x.npz", "x.made.json", provenance.digest(made))

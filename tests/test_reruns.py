@@ -167,6 +167,14 @@ def test_results_with_a_clock_that_was_wrong_run_only_what_changed(project, year
     assert project.planned() == scored("influence")
 
 
+def test_jobs_end_well_though_their_inputs_are_dated_in_the_future(project):
+    for path in (project.folder / "results").rglob("*"):
+        os.utime(path, (time.time() + 3e8, time.time() + 3e8))
+    project.edit("src/attriflow/figures/lds_by_method.py", "figsize=(4.2", "figsize=(4.4")
+    project.snakemake()
+    assert project.planned() == set()
+
+
 def test_results_of_one_config_under_another_are_seen_even_if_that_ran_before(project, tmp_path):
     """Run A, run B, bring A's results back under the config of B: a tool that remembers having run B must not
     believe its memory."""

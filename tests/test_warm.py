@@ -70,7 +70,7 @@ def test_a_script_sees_what_it_sees_alone(process, tmp_path):
         ("", 0, ""),
         ("import sys; sys.exit('no such file')", 1, "no such file\n"),
         ("1 / 0", 1, "ZeroDivisionError"),
-        ("import os; os.kill(os.getpid(), 9)", 137, ""),
+        ("import os; os.kill(os.getpid(), 9)", 137, "script.py: killed; unless somebody did that, memory ran"),
     ],
 )
 def test_exit_statuses_are_passed_on(process, tmp_path, script, status, said):
@@ -95,6 +95,21 @@ def test_who_is_killed_takes_the_script_along(process, tmp_path):
     job.kill()
     job.communicate()
     until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_jobs_end_with_the_process_that_they_were_forked_from(tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(Path(warm.__file__).parents[1])!r})\n"
+    code += "from attriflow import warm; print(warm.start(), flush=True); sys.stdin.read()"
+    starter = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    script = "import os, time; open('pid', 'w').write(f'{os.getpid()} {os.getppid()}'); time.sleep(60)"
+    job = begin(tmp_path, script, place=starter.stdout.readline().strip())
+    pid, parent = map(int, wait_for(tmp_path / "pid").read_text().split())
+    os.kill(parent, signal.SIGKILL)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 137
+    assert "killed along with the process that it was forked from" in err
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    starter.communicate()
 
 
 def test_jobs_run_side_by_side(process, tmp_path):

@@ -1,23 +1,10 @@
 """What choosing a damping costs, beside scoring, and beside the retraining that tuning it by the LDS asks for."""
 
 from collections import defaultdict
-from pathlib import Path
 
 import pandas as pd
 
-from attriflow import provenance, sizes
-
-
-def made(entries: list[dict]) -> list[dict]:
-    """What jobs say of themselves (`attriflow.provenance`), from the entries of an input of a spec.
-
-    The files that they made are not read. Raises ValueError for a job that was done from another spec.
-    """
-    found = [(entry, provenance.read(Path(entry["made"]))) for entry in entries]
-    for entry, each in found:
-        if each is None or provenance.digest(each["spec"]) != entry["spec"]:
-            raise ValueError(f"{entry['made']} is missing or of another spec than this job was planned with; run again")
-    return [each for _, each in found]
+from attriflow import sizes
 
 
 def table(choosing: list[dict], scoring: list[dict], preparing: list[dict], retraining: list[dict]) -> pd.DataFrame:

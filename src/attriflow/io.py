@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import io
 import json
 import math
@@ -20,24 +21,53 @@ import numpy as np
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it becomes `path` when the block ends well, and is gone otherwise.
 
-    Raises OSError naming the file and the space there is when the disk is full.
+    Raises OSError naming the file, and the remedy, where the disk is full or nobody may write there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield partial
-        partial.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = os.statvfs(path.parent)
-            mib = free.f_bavail * free.f_frsize / 2**20
-            raise OSError(
-                error.errno, f"no space left to write {path} ({mib:.0f} MiB free); free some and run again"
-            ) from error
+            free = f"{_free(path.parent) / 2**20:.0f} MiB free"
+            reason = f"no space left to write {path} ({free}); free some and run again"
+            raise OSError(error.errno, reason) from error
+        ours = error.filename is None or Path(error.filename) in (partial, *path.parents)
+        if ours and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            reason = f"{path} cannot be written ({os.strerror(error.errno)}); make its folder writable and run again"
+            raise OSError(error.errno, reason) from error
         raise
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def expect_space(folder: Path):
+    """Raise OSError naming the folder where next to nothing can be written: tools would not say what is full."""
+    if os.access(folder, os.W_OK) and _free(folder) < 2**20:
+        reason = f"no space left in {folder.resolve()}: less than 1 MiB is free; free some and run again"
+        raise OSError(errno.ENOSPC, reason)
+
+
+def expect_writable(folder: Path):
+    """Raise OSError naming the folder, or the one in it, where nobody may write."""
+    for each in (folder, *(each for each in folder.glob("*") if each.is_dir())):
+        if each.exists() and not os.access(each, os.W_OK):
+            raise OSError(errno.EROFS, f"{each} cannot be written; make it writable and run again")
+
+
+def _free(folder: Path) -> int:
+    """Bytes."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def remove_partial(path: Path):
+    """Remove what was left of a file, under temporary names, by those that were killed while they wrote it."""
+    for left in Path(path).parent.glob(f".{glob.escape(Path(path).name)}.*.partial"):
+        left.unlink(missing_ok=True)
 
 
 def save_json(path: Path, content):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from threadpoolctl import threadpool_limits
 
 from attriflow import fingerprint, provenance
-from attriflow.io import load_json
+from attriflow.io import load_json, remove_partial
 from attriflow.progress import Progress
 from attriflow.registry import Registry
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 DEVICE = "ATTRIFLOW_DEVICE"
+_MORE_MEMORY = "; give it more memory, or let fewer jobs run at once; then run again, finished jobs are kept"
 
 
 class Job:
@@ -69,7 +70,7 @@ class Job:
 
     def costs(self, name: str) -> list[dict]:
         """What each file of an input cost to make: seconds, cpu_seconds, peak_mib."""
-        return [provenance.read(Path(entry["made"]))["cost"] for entry in self.spec["inputs"][name]]
+        return [each["cost"] for each in provenance.of_jobs(self.spec["inputs"][name])]
 
     def progress(self, total: int, unit: str) -> Progress:
         """A counter of this job's work."""
@@ -114,6 +115,11 @@ class _Tee:
             stream.flush()
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """Python, numpy and torch, on a processor and on a device, say it differently."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in ("allocate memory", "out of memory"))
+
+
 def run(main: Callable[[Job], None]):
     """Run the script's `main` for the spec on the command line; exit with 1 and one clear line if it fails."""
     started = time.monotonic()
@@ -135,13 +141,16 @@ def run(main: Callable[[Job], None]):
         sys.stderr = _Tee(terminal, file)
         try:
             job = Job(spec, arguments.threads, arguments.device)
+            made = Path("results", f"{spec['job']}.made.json")
+            for path in (*job.outputs.values(), made):
+                remove_partial(path)
             main(job)
             spent = cost(started)
-            provenance.write(Path("results", f"{spec['job']}.made.json"), spec, job.outputs, spent)
+            provenance.write(made, spec, job.outputs, spent)
             print(f"[{spec['job']}] {spent['seconds']:.1f} s, {spent['peak_mib']:.0f} MiB", file=sys.stderr)
         except Exception as error:
             traceback.print_exc(file=file)
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()) + (_MORE_MEMORY if _out_of_memory(error) else "")
             print(f"[{spec['job']}] failed, log {log}: {type(error).__name__}: {reason}", file=sys.stderr)
             sys.exit(1)
         finally:

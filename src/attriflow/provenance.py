@@ -4,7 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from attriflow.io import save_json
+from attriflow.io import replacing
+
+_END = "\n}\n"  # of a made file
+_SUM = ',\n "sum": "'  # between what it says and the SHA-256 of that, so that reading it is to check it
 
 
 def text(spec: dict) -> str:
@@ -18,18 +21,38 @@ def digest(spec: dict) -> str:
 
 
 def write(path: Path, spec: dict, outputs: dict[str, Path], cost: dict[str, float]):
-    """Say what the outputs were made from, their sums and sizes, and what making them cost."""
+    """Say what the outputs were made from, their sums and sizes, and what making them cost; and the sum of all that."""
     described = {name: {"sha256": sha256(each), "bytes": each.stat().st_size} for name, each in outputs.items()}
-    save_json(path, {"spec": spec, "outputs": described, "cost": cost})
+    said = text({"spec": spec, "outputs": described, "cost": cost}).removesuffix(_END)
+    with replacing(path) as partial:
+        partial.write_text(f"{said}{_SUM}{_sum(said)}")
 
 
 def read(path: Path) -> dict | None:
-    """What a result says of itself, or None where it says nothing that can be read."""
+    """What a result says of itself, or None where it says nothing, or not what was written."""
     try:
-        made = json.loads(Path(path).read_text())
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        said, _, found = Path(path).read_text().rpartition(_SUM)
+    except (FileNotFoundError, UnicodeDecodeError):
         return None
-    return made if isinstance(made, dict) and made.keys() == {"spec", "outputs", "cost"} else None
+    return json.loads(said + _END) if found == _sum(said) else None
+
+
+def _sum(said: str) -> str:
+    return f'{hashlib.sha256(said.encode()).hexdigest()}"{_END}'
+
+
+def of_jobs(entries: list[dict]) -> list[dict]:
+    """What jobs say of themselves, from the entries of an input of a spec. The files that they made are not read.
+
+    Raises ValueError for a job that was done from another spec.
+    """
+    found = [(entry, read(Path(entry["made"]))) for entry in entries]
+    for entry, each in found:
+        if each is None or digest(each["spec"]) != entry["spec"]:
+            raise ValueError(
+                f"{entry['made']} is missing, altered or of another spec than this job was planned with; run again"
+            )
+    return [each for _, each in found]
 
 
 def verify(path: Path, made_path: Path, expected: str):
@@ -37,7 +60,7 @@ def verify(path: Path, made_path: Path, expected: str):
     made = read(made_path)
     remedy = f"delete {made_path} and run again"
     if made is None:
-        raise ValueError(f"{path}: {made_path} is missing or unreadable, so nothing says what made it; {remedy}")
+        raise ValueError(f"{path}: {made_path} is missing or altered, so nothing says what made it; {remedy}")
     if digest(made["spec"]) != expected:
         raise ValueError(f"{path} was made from another spec than this job was planned with; run again")
     name = next((name for name, each in made["spec"]["outputs"].items() if each == str(path)), None)

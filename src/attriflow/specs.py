@@ -58,15 +58,24 @@ def up_to_date(job: Job) -> bool:
     )
 
 
+def verify(job: Job):
+    """Raise ValueError naming the file unless every output of a job is the one that its spec made, byte for byte."""
+    for name in job.outputs:
+        provenance.verify(Path(job.path(name)), Path(job.made), job.digest)
+
+
 def _settle(job: Job, path: Path, newest_input: float) -> float:
     """Write one spec, set its time and those of its outputs; returns the newest of these (0 where there are none)."""
-    outputs = [each for each in map(Path, (job.made, *map(job.path, job.outputs))) if each.exists()]
+    outputs, now = [each for each in map(Path, (job.made, *map(job.path, job.outputs))) if each.exists()], time.time()
+    for each in outputs:
+        if each.stat().st_mtime >= now:  # a clock was wrong, and what is made of it now would look older
+            _set_time(each, now - 1)
     newest = max((each.stat().st_mtime for each in outputs), default=0.0)
     if outputs and not up_to_date(job):
         # a mark that no earlier file had: a tool may remember that it ran this very spec, though its results are gone
         _write_if_new(path, {"spec": job.spec, "wanted": time.time_ns()})
-        if path.stat().st_mtime <= newest:
-            _set_time(path, max(time.time(), newest + 1))
+        if not newest < path.stat().st_mtime <= now:
+            _set_time(path, now)
         return newest
     # nothing to be out of date (it runs when somebody needs it), or up to date
     _write_if_new(path, {"spec": job.spec, "wanted": None})
@@ -85,5 +94,10 @@ def _write_if_new(path: Path, content: dict):
 
 
 def _set_time(path: Path, seconds: float):
-    if path.stat().st_mtime != seconds:
+    if path.stat().st_mtime == seconds:
+        return
+    try:
         os.utime(path, (seconds, seconds))
+    except OSError as error:
+        reason = f"{path}: its time cannot be set ({error.strerror}); make it writable, and yours, and run again"
+        raise OSError(error.errno, reason) from error

@@ -22,6 +22,8 @@ WARM = "ATTRIFLOW_WARM"  # the folder of the Python that the process runs, and w
 
 _LIBRARIES = ("torch", "scipy.linalg", "scipy.stats", "pandas", "matplotlib.figure", "threadpoolctl")
 _STREAMS = 3  # standard input, output and error
+_PR_SET_PDEATHSIG = 1  # SOURCE: linux/prctl.h
+_KILLED = 128 + signal.SIGKILL  # an exit status
 _NUMBER = struct.Struct("i")  # the size of a request; a signal; an exit status
 
 
@@ -58,10 +60,16 @@ def run(arguments: list[str]) -> int:
         signal.signal(number, lambda number, _: connection.sendall(_NUMBER.pack(number)))
     socket.send_fds(connection, [_NUMBER.pack(len(request))], range(_STREAMS))
     connection.sendall(request)
-    status = connection.recv(_NUMBER.size)
-    if not status:
-        sys.exit(f"{arguments[0]}: the process that ran it was killed; see {WARM} in {__file__}")
-    return _NUMBER.unpack(status)[0]
+    answer = connection.recv(_NUMBER.size)
+    status = _NUMBER.unpack(answer)[0] if answer else _KILLED
+    if status == _KILLED:
+        along = "" if answer else " along with the process that it was forked from"
+        print(
+            f"{' '.join(arguments)}: killed{along}; unless somebody did that, memory ran out: give it more, or let "
+            "fewer jobs run at once; then run again, finished jobs are kept",
+            file=sys.stderr,
+        )
+    return status
 
 
 # --- the process ---------------------------------------------------------------------------------------------
@@ -111,8 +119,9 @@ class _Server:
             size, streams, *_ = socket.recv_fds(connection, _NUMBER.size, _STREAMS)
             with connection.makefile("rb") as file:
                 request = json.loads(file.read(_NUMBER.unpack(size)[0]))
-            process = os.fork()
+            parent, process = os.getpid(), os.fork()
             if not process:
+                _killed_with(parent)
                 self._become(request, streams)
             for stream in streams:
                 os.close(stream)
@@ -177,13 +186,24 @@ class _Server:
             os._exit(code)
 
 
+def _killed_with(parent: int | None):
+    """Be killed when the parent ends, however that ends; with None, not any more."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL if parent else 0)
+    if parent and os.getppid() != parent:  # it ended before that
+        os._exit(1)
+
+
 def main():
     """As the module says."""
     if sys.argv[1] != "--serve":
         sys.exit(run(sys.argv[1:]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the jobs: who asked passes it on
+    _killed_with(os.getppid())  # where memory is short, some imports never end
     for name in _LIBRARIES:
         __import__(name)
+    _killed_with(None)  # from here on it ends when its pipe closes, and its jobs have
     _Server(socket.socket(fileno=int(sys.argv[2])), Path(sys.argv[3])).serve()
 
 

@@ -40,6 +40,11 @@ def main(study: str):
     stale = [job.stem for job in plan.jobs.values() if not specs.up_to_date(job)]
     if stale:
         sys.exit(f"{len(stale)} jobs are not up to date ({stale[0]}, ...): run `make study NAME={study}` first")
+    try:
+        for job in (*plan.room("evaluation"), *plan.room("figures")):
+            specs.verify(job)
+    except ValueError as error:
+        sys.exit(f"{error}; nothing was published")
     target = Path("docs/results", study)
     if target == FINAL_MODEL:
         sys.exit(f"{FINAL_MODEL} holds tables of several studies; give this one another name than '{study}'")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, "src")
 
-from attriflow import provenance, specs
+from attriflow import specs
 from attriflow.plan import Plan
 from attriflow.registry import ROOMS
 from attriflow.study import names, plan_of
@@ -37,13 +37,15 @@ def refuse_stale(plan: Plan):
     """Everything must be there, made from its spec, and unaltered."""
     stale = [job.stem for job in plan.jobs.values() if not specs.up_to_date(job)]
     if stale:
-        sys.exit(f"{len(stale)} jobs are not up to date ({stale[0]}, ...): run `make` first; nothing was recorded")
-    for job in plan.jobs.values():
-        for name in job.outputs:
-            try:
-                provenance.verify(Path(job.path(name)), Path(job.made), job.digest)
-            except ValueError as error:
-                sys.exit(f"{error}; nothing was recorded")
+        sys.exit(
+            f"{len(stale)} jobs are not up to date ({stale[0]}, ...): run `make` first, or `make repro` where results "
+            "are gone that nothing needs any more; nothing was recorded"
+        )
+    try:
+        for job in plan.jobs.values():
+            specs.verify(job)
+    except ValueError as error:
+        sys.exit(f"{error}; nothing was recorded")
 
 
 def prune(plans: list[Plan]):

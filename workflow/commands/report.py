@@ -7,7 +7,7 @@ import pandas as pd
 
 sys.path.insert(0, "src")
 
-from attriflow import gold, summary
+from attriflow import gold, specs, summary
 from attriflow.study import plan_of
 
 SHOWN = ["setting", "method", "ensemble_size", "LDS", "interval", "ceiling", "at", "seconds", "peak_mib"]
@@ -21,6 +21,10 @@ def main(study: str):
     said = {"summary": retraining, "further": further_training}
     for name, job in tables.items():
         if job:
+            try:
+                specs.verify(job)
+            except ValueError as error:
+                sys.exit(str(error))
             path = job.path("summary")
             print(said[name](pd.read_csv(path, **NULLABLE)))
             print(f"\nevery measurement: {path}\n")

@@ -3,10 +3,11 @@ import functools
 import os
 import shlex
 import sys
+from pathlib import Path
 
 sys.path.insert(0, f"{workflow.basedir}/src")
 
-from attriflow import resources, specs, study, warm
+from attriflow import io, resources, specs, study, warm
 from attriflow.config import ConfigError
 
 # The processes that jobs of a cluster begin with read specs alone: the plan of a large study takes a while.
@@ -21,7 +22,11 @@ if ours:
         plan = study.plan(workflow.basedir, config)
     except ConfigError as error:
         raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
-    specs.write(plan)
+    try:
+        io.expect_space(Path())
+        specs.write(plan)
+    except OSError as error:
+        raise WorkflowError(error.strerror)
     os.environ.update(ATTRIFLOW_DEVICE=plan.config["device"])
 
 
@@ -43,6 +48,10 @@ onstart:
     # Its timers multiply: every finished job adds one look a second at all ready jobs, a quarter of a core after 200 jobs
     # (Snakemake 9.27). Profiles limit how many jobs there are, so nothing is lost.
     workflow.scheduler.job_rate_limiter = None
+    try:
+        io.expect_writable(Path("results"))
+    except OSError as error:
+        raise WorkflowError(error.strerror)
     if workflow.local_exec and sys.platform == "linux":
         os.environ[warm.WARM] = warm.start()
 

@@ -1,16 +1,24 @@
 """Raw files: fetched from their official addresses or copied from a mirror, and verified, or not there at all."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
+
+from attriflow.io import replacing
 
 MIRROR = "ATTRIFLOW_DATA_MIRROR"
 FOLDER = Path("data/raw")  # relative to the working directory
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 60  # without a byte from a server
+SLOWEST = 1000  # bytes a second that must have come by then, and from then on
 
 
 def sums(kind: str, files: dict[str, str | None]) -> dict[str, str | None]:
@@ -57,10 +65,13 @@ def fetch(
                 f"folder that holds {kind}/{name}."
             )
         if not path.exists():
-            if mirror:
-                _copy(places[-1] / name, path, pinned)
-            else:
-                _download(name, path, pinned, addresses)
+            with _alone(folder):
+                if path.exists():  # by now
+                    continue
+                if mirror:
+                    _copy(places[-1] / name, path, pinned)
+                else:
+                    _download(name, path, pinned, addresses)
         elif (found := sha256(path)) != pinned and pinned is not None:
             raise ValueError(
                 f"{path} is altered or truncated: SHA-256 {found}, expected {pinned}. "
@@ -69,61 +80,95 @@ def fetch(
     return folder
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else fetches into the folder meanwhile; what was left there by who was killed at it is removed."""
+    locked = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without such locks: then two may fetch the same, each whole
+            fcntl.flock(locked, fcntl.LOCK_EX)
+            for left in folder.glob(".*.partial"):
+                left.unlink()
+        yield
+    finally:
+        os.close(locked)
+
+
 def _copy(source: Path, path: Path, pinned: str | None):
     if not source.exists():
         raise ValueError(
             f"{source} is missing. Put the official file (SHA-256 {pinned}) there, "
             f"or unset {MIRROR} to fetch it from its official address."
         )
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with replacing(path) as partial:
         shutil.copyfile(source, partial)
         if (found := sha256(partial)) != pinned and pinned is not None:
             raise ValueError(
                 f"{source} is altered or truncated: SHA-256 {found}, expected {pinned}. "
                 f"Put the official file there, or unset {MIRROR} to fetch it from its official address."
             )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _download(name: str, path: Path, pinned: str, addresses: tuple[str, ...]):
+    import requests
+    import urllib3
+
     failures = []
     for address in addresses:
+        url = address if address.endswith(".zip") else address + name
         try:
-            if address.endswith(".zip"):
-                _extract(address, name, path, pinned)
-            else:
-                _retrieve(address + name, path, f"sha256:{pinned}")
+            with replacing(path) as partial:
+                with open(partial, "wb") as file:
+                    _extract(url, name, file) if address.endswith(".zip") else _retrieve(url, file)
+                if (found := sha256(partial)) != pinned:
+                    raise ValueError(
+                        f"{'a web page' if _is_page(partial) else 'a file'} with SHA-256 {found} came from there"
+                    )
             return
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            # no connection, an HTTP error, another sum, or an archive that is none, lacks the file or hides it
-            failures.append(f"{address}{'' if address.endswith('.zip') else name}: {' '.join(str(error).split())}")
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            # no connection, too slow a one, an HTTP error, another file, or an archive that is none, lacks the file or
+            # hides it
+            failures.append(f"{url}: {' '.join(str(error).split()).rstrip('.')}")
     raise ValueError(
         f"{path} could not be fetched (expected SHA-256 {pinned}). Tried: {'; '.join(failures)}. "
         f"Try again later, or set {MIRROR} to a folder that holds {path.parent.name}/{name}."
     )
 
 
-def _retrieve(url: str, path: Path, known_hash: str | None):
-    import pooch
+def _retrieve(url: str, file: IO[bytes]):
+    """Write what an address gives out to a file. Raises ValueError where it comes too slowly to be waited for."""
+    import requests
 
-    downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, progressbar=False)
-    pooch.retrieve(url=url, known_hash=known_hash, fname=path.name, path=path.parent, downloader=downloader)
+    started, count = time.monotonic(), 0
+    with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
+        response.raise_for_status()
+        while chunk := response.raw.read1(2**20, decode_content=True):  # what is there, without waiting for more
+            file.write(chunk)
+            count, taken = count + len(chunk), time.monotonic() - started
+            if taken > TIMEOUT_SECONDS and count < SLOWEST * taken:
+                raise ValueError(f"{count} bytes came in {taken:.0f} seconds, expected {SLOWEST} a second")
 
 
-def _extract(url: str, name: str, path: Path, pinned: str):
+def _is_page(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(512).lstrip().lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _extract(url: str, name: str, file: IO[bytes]):
     """One member of an archive, whose sum is checked in place of the archive's: archives are packed anew at times."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        archive, partial = Path(folder, "archive.zip"), Path(folder, "member")
-        _retrieve(url, archive, None)
+    with tempfile.TemporaryFile(dir=FOLDER) as archive:
+        _retrieve(url, archive)
         with zipfile.ZipFile(archive) as held:
             inside = [each for each in held.namelist() if each.rpartition("/")[2] == name]  # in any of its folders
             if len(inside) != 1:
                 raise ValueError(f"it holds {len(inside)} files '{name}', expected one")
-            with held.open(inside[0]) as member, open(partial, "wb") as file:
+            with held.open(inside[0]) as member:
                 shutil.copyfileobj(member, file)  # to a name of ours, whatever the archive calls its members
-        if (found := sha256(partial)) != pinned:
-            raise ValueError(f"'{name}' in it has SHA-256 {found}")
-        partial.replace(path)
