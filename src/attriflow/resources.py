@@ -20,7 +20,7 @@ _PLAIN = 320 * _MB  # a fork of the process that has imported the libraries, 262
 _TORCH = 400 * _MB  # the same with torch: 255 measured, 310 once its libraries for matrices are in use
 _UNSAID = 4000 * _MB  # what a method may take that does not say
 _OUTPUTS = 3  # of a ground truth, at most, whose resampled ranks are held at once
-SNAKEMAKE = 500  # MB beside a job of a cluster: two processes of Snakemake, 117 measured, and one with the libraries
+BESIDE = 500  # MB beside a job of a cluster: two processes of the workflow, 117 measured, and one with the libraries
 _CHUNK = 512  # test examples' worth of temporary arrays beside these
 
 

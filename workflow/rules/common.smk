@@ -99,14 +99,14 @@ def needs(stem):
 def memory(stem):
     """The memory (MB) that the job that makes a stem takes; to be determined while its inputs are not there.
 
-    Twice as much at every further attempt; on a cluster, with what Snakemake itself takes there.
+    Twice as much at every further attempt; on a cluster, with what the workflow itself takes there.
     """
 
     def of(wildcards, attempt):
         if not ours:
             return 0  # it was given its memory when it was submitted
         needed = resources.megabytes(plan.jobs[stem.format(**wildcards)], plan.registry)
-        beside = 0 if workflow.local_exec else resources.SNAKEMAKE
+        beside = 0 if workflow.local_exec else resources.BESIDE
         return (needed + beside) * 2 ** (attempt - 1)
 
     return of
