@@ -55,13 +55,13 @@ def read(*paths: Path) -> dict:
         if not isinstance(content, dict):
             raise ConfigError([f"{path}: must be a mapping at the top, not {type(content).__name__}"])
         if _TEMPLATE in content:
-            # Snakemake would run the expressions of such a file when it reads it, before we see it
+            # a workflow would run the expressions of such a file when it reads it, before we see it
             raise ConfigError([f"{path}: {_TEMPLATE}: a config is data; write the values that the template makes"])
         config = merge(config, content)
     return config
 
 
-_TEMPLATE = "__use_yte__"  # SOURCE: yte.process_yaml, which reads config files for Snakemake
+_TEMPLATE = "__use_yte__"  # SOURCE: yte.process_yaml, which reads config files for the workflow
 
 
 def _content(text: str):

@@ -125,7 +125,7 @@ def point_name(point: dict) -> str:
 def point_folder(point: dict) -> str:
     """`damping=0.01+proj_dim=512`: a hyperparameter point as part of a path.
 
-    Without commas and quotes: Snakemake takes a job whose wildcards have some for another one on a cluster.
+    Without commas and quotes: a workflow takes a job whose wildcards have some for another one on a cluster.
     """
     return "+".join(f"{name}={quote(str(value), safe='')}" for name, value in point.items())
 

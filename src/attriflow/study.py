@@ -30,7 +30,7 @@ def plan_of(root: Path, study: str = "default") -> Plan:
 def plan(root: Path, config: dict) -> Plan:
     """The plan of a config, checked against the project's schema.
 
-    Raises ConfigError for a config that is wrong, and for a folder in whose path Snakemake would fill in what stands in
+    Raises ConfigError for a config that is wrong, and for a folder in whose path a workflow would fill in what stands in
     braces, or at whose colon the list of folders with Python modules would end.
     """
     folder = Path(root).resolve()
