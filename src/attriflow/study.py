@@ -30,8 +30,8 @@ def plan_of(root: Path, study: str = "default") -> Plan:
 def plan(root: Path, config: dict) -> Plan:
     """The plan of a config, checked against the project's schema.
 
-    Raises ConfigError for a config that is wrong, and for a folder in whose path a workflow would fill in what stands in
-    braces, or at whose colon the list of folders with Python modules would end.
+    Raises ConfigError for a config that is wrong, and for a folder in whose path a workflow would fill in what stands
+    in braces, or at whose colon the list of folders with Python modules would end.
     """
     folder = Path(root).resolve()
     if found := sorted(set("{}:") & set(str(folder))):
