@@ -4,6 +4,7 @@ Tests marked `slurm` start one of their own (`slurm_here`); the others put stand
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -44,6 +45,7 @@ def run(folder: Path, commands: Path, *arguments: str, **environment: str) -> su
     return subprocess.run(
         [sys.executable, str(script), *arguments], cwd=folder, capture_output=True, text=True, timeout=60,
         env=os.environ | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"} | environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in the background of a script
     )  # fmt: skip
 
 

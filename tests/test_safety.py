@@ -21,11 +21,10 @@ import torch
 import yaml
 from conftest import ROOT, TINY, Project
 
-from attriflow import io, study
+from attriflow import io, provenance, study
 from attriflow.config import ConfigError, check
 from attriflow.data import _raw, cifar2
 from attriflow.models._checkpoint import read
-from attriflow.provenance import sha256
 from attriflow.registry import Registry
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -174,11 +173,10 @@ def test_rules_have_no_python_of_their_own():
 def forged(project: Project, stem: str, output: str, write):
     """Replace a result, and make the file beside it say that this is what was made."""
     made = project.folder / f"results/{stem}.made.json"
-    content = json.loads(made.read_text())
-    path = project.folder / content["spec"]["outputs"][output]
-    write(path)
-    content["outputs"][output] = {"sha256": sha256(path), "bytes": path.stat().st_size}
-    made.write_text(json.dumps(content))
+    content = provenance.read(made)
+    paths = {name: project.folder / path for name, path in content["spec"]["outputs"].items()}
+    write(paths[output])
+    provenance.write(made, content["spec"], paths, content["cost"])
 
 
 def test_code_in_a_model_whose_record_is_forged_too_is_not_run(project):
@@ -373,7 +371,7 @@ def test_a_member_of_an_archive_gets_the_name_that_we_give_it(enclosed, monkeypa
         link = zipfile.ZipInfo("folder/wanted")
         link.external_attr = 0o120777 << 16  # a symbolic link, whose content is its target
         archive.writestr(link, content)
-    monkeypatch.setattr(_raw, "_retrieve", lambda url, path, known: path.write_bytes(written.getvalue()))
+    monkeypatch.setattr(_raw, "_retrieve", lambda url, file: file.write(written.getvalue()))
     folder = _raw.fetch("toy", {"wanted": hashlib.sha256(content).hexdigest()}, ("https://example.org/all.zip",))
     assert os.listdir(folder) == ["wanted"]
     assert not (folder / "wanted").is_symlink()
@@ -387,7 +385,7 @@ def test_an_archive_that_is_locked_is_refused_with_the_remedy(enclosed, monkeypa
     packed = bytearray(written.getvalue())
     for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         packed[packed.index(signature) + flags] |= 1  # encrypted
-    monkeypatch.setattr(_raw, "_retrieve", lambda url, path, known: path.write_bytes(packed))
+    monkeypatch.setattr(_raw, "_retrieve", lambda url, file: file.write(packed))
     with pytest.raises(ValueError, match=r"wanted could not be fetched .*encrypted.*set ATTRIFLOW_DATA_MIRROR"):
         _raw.fetch("toy", {"wanted": "0" * 64}, ("https://example.org/all.zip",))
 

@@ -27,10 +27,16 @@ def main(arguments: list[str]) -> int:
     NAME.write_text(name)
     site = ["--profile", str(SITE)] if SITE.is_dir() else []
     command = ["snakemake", *site, "--workflow-profile", "profiles/slurm", "--slurm-jobname-prefix", name, *arguments]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    running = subprocess.Popen(command, stdout=pipe, stderr=both, start_new_session=True, preexec_fn=heed_interrupts)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: running.send_signal(signal.SIGINT))  # Snakemake cancels its jobs on this one
     return watched(running, name, float(os.getenv(PATIENCE, "900")))
+
+
+def heed_interrupts():
+    """What a script starts in the background ignores them, and so would Snakemake."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def watched(running: subprocess.Popen, name: str, patience: float) -> int:
