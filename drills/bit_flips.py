@@ -31,7 +31,7 @@ def flipped_measurements(place: Place) -> str:
 @drill("bits flip in made files: in a spec, in the sum of an output, in what making it cost; run again")
 def flipped_made_files(place: Place) -> str:
     project = place.copy()
-    grad_dot = f"{SCORES}/grad_dot/epoch=last,parameters=all,target=loss"
+    grad_dot = f"{SCORES}/grad_dot/epoch=last+parameters=all+target=loss"
     flip(project.folder / f"{WAITING}.made.json", b'"seed": ')
     flip(project.folder / f"{grad_dot}/1.made.json", b'"sha256": "')
     flip(project.folder / f"{grad_dot}/0.made.json", b'"seconds": ')

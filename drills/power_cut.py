@@ -33,7 +33,7 @@ def truncated_outputs(place: Place) -> str:
 @drill("an array and a checkpoint without a byte; run again")
 def empty_outputs(place: Place) -> str:
     project = place.copy()
-    names = (f"{SCORES}/grad_dot/epoch=last,parameters=all,target=loss.npz", "results/models/digits_mlp/full-1.pt")
+    names = (f"{SCORES}/grad_dot/epoch=last+parameters=all+target=loss.npz", "results/models/digits_mlp/full-1.pt")
     for name in names:
         cut(project, name, 0)
     assert {stem(name) for name in names} <= project.planned()
