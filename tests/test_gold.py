@@ -260,7 +260,7 @@ def test_wrong_amounts_and_momentum_are_refused(changes, message):
 
 
 def test_wrong_examples_are_refused():
-    with pytest.raises(ValueError, match=r"examples: \[40\] lie beyond the 40 training examples \(0 to 39\)"):
+    with pytest.raises(ValueError, match=r"examples: \[40\] lies beyond the 40 training examples \(0 to 39\)"):
         further_training.runs(40, "a", 0, examples=[3, 40])
     with pytest.raises(ValueError, match="examples: 1 left out; scores are centred on their mean, so at least 2"):
         further_training.runs(40, "a", 0, examples=[3])

@@ -60,7 +60,7 @@ def test_left_out_examples_can_be_drawn():
 
 
 def test_a_left_out_index_beyond_the_data_is_refused():
-    with pytest.raises(ValueError, match=r"examples: \[40\] lie beyond the 40 training examples \(0 to 39\)"):
+    with pytest.raises(ValueError, match=r"examples: \[40\] lies beyond the 40 training examples \(0 to 39\)"):
         leave_one_out.runs(40, "g", 0, examples=[3, 40])
 
 

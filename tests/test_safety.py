@@ -329,6 +329,7 @@ def enclosed(tmp_path, monkeypatch):
     (tmp_path / "secret").write_bytes(b"\x80\x04}\x94.")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv(_raw.MIRROR, raising=False)
     before = everything(tmp_path)
     yield tmp_path
     added = everything(tmp_path) - before
