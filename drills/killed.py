@@ -130,7 +130,7 @@ def interrupted(place: Place) -> str:
     assert running.process.returncode != 0
     assert not list((project.folder / "results").rglob("*.partial")), "an interrupted job left something over"
     finish(place, project, before)
-    return line(said, "scheduler")
+    return line(said, "interrupted")
 
 
 @drill("SIGKILL of dvc repro alone, whose snakemake goes on to its end; dvc repro again")

@@ -125,8 +125,8 @@ def stale_dvc_locks(place: Place) -> str:
     project = place.unfinished(place.recorded)
     folder = project.folder / ".dvc/tmp"
     gone = {"pid": 2**22 + 1, "cmd": "dvc repro"}  # above the largest process number
-    results = {str(project.folder / "results" / room): {"write": gone} for room in ("scores", "evaluation")}
-    (folder / "rwlock").write_text(json.dumps(results))
+    writing = {str(project.folder / "results" / room): gone for room in ("scores", "evaluation")}
+    (folder / "rwlock").write_text(json.dumps({"write": writing}))
     (folder / "lock").touch()
     project.make("repro")
     assert "up to date" in project.run("dvc", "status").stdout

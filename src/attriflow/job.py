@@ -6,6 +6,7 @@ A job is a plain command, `python workflow/scripts/score.py specs/default/scores
 import argparse
 import os
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -153,5 +154,8 @@ def run(main: Callable[[Job], None]):
             reason = " ".join(str(error).split()) + (_MORE_MEMORY if _out_of_memory(error) else "")
             print(f"[{spec['job']}] failed, log {log}: {type(error).__name__}: {reason}", file=sys.stderr)
             sys.exit(1)
+        except KeyboardInterrupt:
+            print(f"[{spec['job']}] interrupted; run again, finished jobs are kept", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
         finally:
             sys.stderr = terminal

@@ -6,14 +6,15 @@ that a job which is at work is not stopped, and so short that one which is stuck
 is imported when a model is measured, not before.
 """
 
-import errno
 import json
 import math
 import os
+from dataclasses import dataclass
 
 from attriflow import sizes, specs
 from attriflow.plan import Job
 from attriflow.registry import Registry
+from attriflow.results import HERE, Results
 
 _MB = 10**6
 _PLAIN = 320 * _MB  # a fork of the process that has imported the libraries, 262 measured (`attriflow.warm`)
@@ -24,58 +25,70 @@ BESIDE = 500  # MB beside a job of a cluster: two processes of the workflow, 117
 _CHUNK = 512  # test examples' worth of temporary arrays beside these
 
 
-def megabytes(job: Job, registry: Registry) -> int:
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a job before it runs, besides its plan: the kinds, and where the results lie."""
+
+    registry: Registry
+    results: Results
+
+
+def megabytes(job: Job, registry: Registry, results: Results = HERE) -> int:
     """MB of memory (10^6 bytes) that a job takes at most.
 
     Raises FileNotFoundError naming an input that is not there, or is not yet what the plan says.
     """
-    return -(-_RULES[job.rule](job, registry) // _MB)
+    return -(-_RULES[job.rule](job, _Known(registry, results)) // _MB)
 
 
-def minutes(job: Job, registry: Registry) -> int:
+def minutes(job: Job, registry: Registry, results: Results = HERE) -> int:
     """Minutes after which a job must be stuck: a multiple of what the slowest of its kind took.
 
     Raises FileNotFoundError as `megabytes` does.
     """
-    seconds = _TIMES.get(job.rule, _reading)(job, registry)
+    seconds = _TIMES.get(job.rule, _reading)(job, _Known(registry, results))
     return _LEAST_MINUTES + math.ceil(seconds / 60)
 
 
-def _prepare(job: Job, registry: Registry) -> int:
+def _prepare(job: Job, known: _Known) -> int:
     kind, hyperparameters = job.settings["kind"], job.settings["hyperparameters"]
-    beside = 4 * _bytes(job, "data") + 4 * max(_each(job, "models"))  # each in float32 and float64; a member at a time
+    beside = 4 * _bytes(job, known, "data") + 4 * max(
+        _each(job, known, "models")
+    )  # each in float32 and float64; a member at a time
     change = job.settings["members"][0]["changes"][0]
-    network, checkpoints = _network(job, registry), tuple(job.inputs["models"][0].job.settings["checkpoints"])
+    network, checkpoints = _network(job, known), tuple(job.inputs["models"][0].job.settings["checkpoints"])
     from attriflow.memory import needed
     from attriflow.network import size
 
     problem = size(network, hyperparameters.get("parameters", "all"), checkpoints, _adapter(change))
-    said = needed(registry, kind, problem, hyperparameters)
+    said = needed(known.registry, kind, problem, hyperparameters)
     return _TORCH + beside + (_UNSAID if said is None else said)
 
 
-def _score(job: Job, _registry: Registry) -> int:
+def _score(job: Job, known: _Known) -> int:
     n, m = _examples(job.inputs["prepared"][0].job)
-    return _TORCH + 4 * max(_each(job, "prepared")) + 48 * n * m  # a block at a time; six arrays of scores in float64
+    return (
+        _TORCH + 4 * max(_each(job, known, "prepared")) + 48 * n * m
+    )  # a block at a time; six arrays of scores in float64
 
 
-def _choose(job: Job, _registry: Registry) -> int:
-    return _TORCH + 6 * _bytes(job, "prepared")  # spectra of all members in float64
+def _choose(job: Job, known: _Known) -> int:
+    return _TORCH + 6 * _bytes(job, known, "prepared")  # spectra of all members in float64
 
 
-def _train(job: Job, registry: Registry) -> int:
-    return _training(job, registry, runs=1, measured=max(_examples(job)))
+def _train(job: Job, known: _Known) -> int:
+    return _training(job, known, runs=1, measured=max(_examples(job)))
 
 
-def _adopt(job: Job, registry: Registry) -> int:
+def _adopt(job: Job, known: _Known) -> int:
     """The file, the module and a copy, and the outputs of all examples in float64."""
     held = 4 * os.stat(job.settings["file"]).st_size
-    return _TORCH + 4 * _bytes(job, "data") + held + 16 * _network(job, registry).activations * max(_examples(job))
+    return _TORCH + 4 * _bytes(job, known, "data") + held + 16 * _network(job, known).activations * max(_examples(job))
 
 
-def _adapt(job: Job, registry: Registry) -> int:
+def _adapt(job: Job, known: _Known) -> int:
     """The base model, a copy of it for every adapter of a stack, and what training these takes; then all outputs."""
-    network, settings = _network(job, registry), job.settings
+    network, settings = _network(job, known), job.settings
     from attriflow.engine import MOST_IN_A_STACK, STACK_BYTES
     from attriflow.network import size
 
@@ -83,7 +96,7 @@ def _adapt(job: Job, registry: Registry) -> int:
     stack = min(len(settings["runs"]), MOST_IN_A_STACK, max(1, STACK_BYTES // (12 * problem.p)))
     weights = 4 * network.p + 40 * problem.p
     passes = 8 * network.masked * _examples(job)[0] + 16 * problem.activations * settings["recipe"]["batch_size"]
-    held = 4 * _bytes(job, "data") + 4 * _bytes(job, "model")
+    held = 4 * _bytes(job, known, "data") + 4 * _bytes(job, known, "model")
     return _TORCH + held + stack * (weights + passes) + 16 * problem.activations * max(_examples(job))
 
 
@@ -92,132 +105,146 @@ def _adapter(said: dict) -> str:
     return json.dumps(said["adapter"]) if "adapter" in said else ""
 
 
-def _retrain(job: Job, registry: Registry) -> int:
-    return _training(job, registry, runs=len(job.settings["runs"]), measured=_examples(job)[1])
+def _retrain(job: Job, known: _Known) -> int:
+    return _training(job, known, runs=len(job.settings["runs"]), measured=_examples(job)[1])
 
 
-def _training(job: Job, registry: Registry, *, runs: float, measured: int) -> int:
+def _training(job: Job, known: _Known, *, runs: float, measured: int) -> int:
     """A stack's weights, gradients and moments, its masks and a batch; then the outputs of all measured examples."""
-    network, n, batch = _network(job, registry), _examples(job)[0], job.settings["recipe"]["batch_size"]
+    network, n, batch = _network(job, known), _examples(job)[0], job.settings["recipe"]["batch_size"]
     from attriflow.engine import MOST_IN_A_STACK, STACK_BYTES
 
     stack = min(runs, MOST_IN_A_STACK, max(1, STACK_BYTES // (12 * network.p)))
     weights = 4 * network.p * (8 + len(job.settings.get("checkpoints", [])))
     passes = 8 * network.masked * n + 16 * network.activations * batch
-    return _TORCH + 4 * _bytes(job, "data") + stack * (weights + passes) + 16 * network.activations * measured
+    return _TORCH + 4 * _bytes(job, known, "data") + stack * (weights + passes) + 16 * network.activations * measured
 
 
-def _further(job: Job, registry: Registry) -> int:
+def _further(job: Job, known: _Known) -> int:
     """As retraining, with what subtraction passes once more and its masks, in the precision of the training."""
     numbers = 2 if job.settings["precision"] == "float64" else 1
     runs, m = len(job.settings["runs"]), _examples(job)[1]
     losses = 16 * runs * len(job.settings["amounts"]) * m
-    return numbers * _training(job, registry, runs=runs, measured=m) + losses
+    return numbers * _training(job, known, runs=runs, measured=m) + losses
 
 
-def _gather(job: Job, registry: Registry) -> int:
-    network = _network(job, registry)
+def _gather(job: Job, known: _Known) -> int:
+    network = _network(job, known)
     rounded = 32 * 24 * network.p + 16 * network.activations * _examples(job)[1]  # the final model, rounded so often
-    return _TORCH + 4 * _bytes(job, "blocks") + 4 * _bytes(job, "data") + rounded
+    return _TORCH + 4 * _bytes(job, known, "blocks") + 4 * _bytes(job, known, "data") + rounded
 
 
-def _evaluate_further(job: Job, _registry: Registry) -> int:
+def _evaluate_further(job: Job, known: _Known) -> int:
     """Scores of one adjustment at a time, their ranks, and what resamples of the seeds take at one amount."""
     seeds = max(len(source.job.settings["runs"]) for source in job.inputs["truths"])
     m = _examples(job.inputs["truths"][0].job)[1]
     amounts = max(len(source.job.settings["amounts"]) for source in job.inputs["truths"])
     quadratic = 8 * m * seeds * (6 * amounts * seeds + 3 * job.settings["resamples"])
     of_resamples = 8 * 8 * m * amounts * job.settings["resamples"]
-    return _PLAIN + 2 * _bytes(job, "scores") + 12 * _golds(job) + quadratic + of_resamples
+    return _PLAIN + 2 * _bytes(job, known, "scores") + 12 * _golds(job, known) + quadratic + of_resamples
 
 
-def _agree(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 16 * _golds(job)
+def _agree(job: Job, known: _Known) -> int:
+    return _PLAIN + 16 * _golds(job, known)
 
 
-def _golds(job: Job) -> int:
-    return _bytes(job, "truths") + _bytes(job, "retrained")
+def _golds(job: Job, known: _Known) -> int:
+    return _bytes(job, known, "truths") + _bytes(job, known, "retrained")
 
 
-def _convergence(job: Job, registry: Registry) -> int:
-    network = _network(job, registry)
+def _convergence(job: Job, known: _Known) -> int:
+    network = _network(job, known)
     gradients = 24 * (network.p + 4 * network.activations) * min(500, _examples(job)[0])
     passes = 16 * network.activations * max(_examples(job))
-    return _TORCH + 4 * _bytes(job, "data") + 4 * _bytes(job, "model") + gradients + passes
+    return _TORCH + 4 * _bytes(job, known, "data") + 4 * _bytes(job, known, "model") + gradients + passes
 
 
-def _evaluate(job: Job, _registry: Registry) -> int:
+def _evaluate(job: Job, known: _Known) -> int:
     m = _examples(job.inputs["scores"][0].job.inputs["prepared"][0].job)[1]
     rows = max(len(source.job.settings["runs"][0]) for source in job.inputs["truths"])
     ranks = 4 * job.settings["resamples"] * rows * (_OUTPUTS * m + _CHUNK)
-    return _PLAIN + 2 * _bytes(job, "scores") + 4 * _bytes(job, "truths") + ranks
+    return _PLAIN + 2 * _bytes(job, known, "scores") + 4 * _bytes(job, known, "truths") + ranks
 
 
-def _mislabel(job: Job, _registry: Registry) -> int:
-    return _TORCH + 4 * _bytes(job, "data") + 4 * _bytes(job, "prepared") + _resamples(job)
+def _mislabel(job: Job, known: _Known) -> int:
+    return _TORCH + 4 * _bytes(job, known, "data") + 4 * _bytes(job, known, "prepared") + _resamples(job)
 
 
-def _mislabel_baseline(job: Job, registry: Registry) -> int:
-    passes = 16 * _network(job, registry).activations * _examples(job)[0]
-    return _TORCH + 4 * _bytes(job, "data") + 4 * _bytes(job, "models") + passes + _resamples(job)
+def _mislabel_baseline(job: Job, known: _Known) -> int:
+    passes = 16 * _network(job, known).activations * _examples(job)[0]
+    return _TORCH + 4 * _bytes(job, known, "data") + 4 * _bytes(job, known, "models") + passes + _resamples(job)
 
 
 def _resamples(job: Job) -> int:
     return 32 * job.settings["resamples"] * _examples(job)[0]  # how often each example is drawn, and sums of that
 
 
-def _mechanism(job: Job, _registry: Registry) -> int:
+def _mechanism(job: Job, known: _Known) -> int:
     n, m = _examples(job.inputs["prepared"][0].job)
-    member = _bytes(job, "prepared") // sum(sizes.counts(sizes.read(job.settings["sizes"])))
-    return _TORCH + 8 * member + 8 * _bytes(job, "truths") + 24 * n * m  # a member at a time
+    member = _bytes(job, known, "prepared") // sum(sizes.counts(sizes.read(job.settings["sizes"])))
+    return _TORCH + 8 * member + 8 * _bytes(job, known, "truths") + 24 * n * m  # a member at a time
 
 
-def _collect(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 4 * _bytes(job, "blocks")
+def _collect(job: Job, known: _Known) -> int:
+    return _PLAIN + 4 * _bytes(job, known, "blocks")
 
 
-def _summarise(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 20 * _bytes(job, "tables")  # text becomes objects
+def _summarise(job: Job, known: _Known) -> int:
+    return _PLAIN + 20 * _bytes(job, known, "tables")  # text becomes objects
 
 
-def _compare(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 20 * (_bytes(job, "tables") + _bytes(job, "curves")) + 2 * _bytes(job, "resamples")
+def _compare(job: Job, known: _Known) -> int:
+    return (
+        _PLAIN
+        + 20 * (_bytes(job, known, "tables") + _bytes(job, known, "curves"))
+        + 2 * _bytes(job, known, "resamples")
+    )
 
 
-def _query(job: Job, registry: Registry) -> int:
+def _query(job: Job, known: _Known) -> int:
     """As preparing a member, of which there are two, and scoring it."""
     n = _examples(job)[0]
-    return _prepare(job, registry) + 2 * 48 * n * 4
+    return _prepare(job, known) + 2 * 48 * n * 4
 
 
-def _variance(job: Job, _registry: Registry) -> int:
+def _variance(job: Job, known: _Known) -> int:
     """The reference, a member and what scoring it takes, and the errors that are held."""
     from attriflow.variance import MOST_BYTES
 
     n, m = _examples(job.inputs["prepared"][0].job)
-    member = 4 * max(_each(job, "prepared") + _each(job, "reference"))
+    member = 4 * max(_each(job, known, "prepared") + _each(job, known, "reference"))
     return _TORCH + member + 2 * MOST_BYTES + 64 * n * m
 
 
-def _price(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 40 * _bytes(job, "tables") + 6 * _bytes(job, "resamples") + 4 * _bytes(job, "described")
+def _price(job: Job, known: _Known) -> int:
+    return (
+        _PLAIN
+        + 40 * _bytes(job, known, "tables")
+        + 6 * _bytes(job, known, "resamples")
+        + 4 * _bytes(job, known, "described")
+    )
 
 
-def _costs(_job: Job, _registry: Registry) -> int:
+def _costs(_job: Job, _known: _Known) -> int:
     return _PLAIN  # what other jobs say of themselves
 
 
-def _sensitivity(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 20 * _bytes(job, "tables") + 2 * _bytes(job, "resamples")
+def _sensitivity(job: Job, known: _Known) -> int:
+    return _PLAIN + 20 * _bytes(job, known, "tables") + 2 * _bytes(job, known, "resamples")
 
 
-def _extremes(job: Job, _registry: Registry) -> int:
-    return _PLAIN + 20 * _bytes(job, "tables") + 2 * max(_each(job, "scores")) + 4 * _bytes(job, "data")
+def _extremes(job: Job, known: _Known) -> int:
+    return (
+        _PLAIN
+        + 20 * _bytes(job, known, "tables")
+        + 2 * max(_each(job, known, "scores"))
+        + 4 * _bytes(job, known, "data")
+    )
 
 
-def _removal(job: Job, registry: Registry) -> int:
-    named = 20 * _bytes(job, "tables") + max(_each(job, "scores"))
-    return named + _training(job, registry, runs=math.inf, measured=job.settings["tests"])  # a full stack
+def _removal(job: Job, known: _Known) -> int:
+    named = 20 * _bytes(job, known, "tables") + max(_each(job, known, "scores"))
+    return named + _training(job, known, runs=math.inf, measured=job.settings["tests"])  # a full stack
 
 
 _RULES = {
@@ -261,19 +288,19 @@ _PASSES = 20  # forward and back, that gradients and what is made of them take o
 _BYTES = 1e7  # of inputs that a job reads and computes with in a second, at every point
 
 
-def _reading(job: Job, _registry: Registry) -> float:
+def _reading(job: Job, known: _Known) -> float:
     """Arrays that are read, and gone through at every point of a grid."""
     points = len(job.settings.get("cheap", [0])) * len(job.settings.get("sizes", [0]))
-    return points * sum(_bytes(job, name) for name in job.inputs) / _BYTES
+    return points * sum(_bytes(job, known, name) for name in job.inputs) / _BYTES
 
 
-def _resampling(job: Job, registry: Registry) -> float:
+def _resampling(job: Job, known: _Known) -> float:
     """What is drawn again, beside."""
-    return 5 * _reading(job, registry) + job.settings["resamples"] / 5
+    return 5 * _reading(job, known) + job.settings["resamples"] / 5
 
 
-def _decomposing(job: Job, registry: Registry) -> float:
-    return _reading(job, registry) + _dense(_bytes(job, "prepared"))
+def _decomposing(job: Job, known: _Known) -> float:
+    return _reading(job, known) + _dense(_bytes(job, known, "prepared"))
 
 
 def _dense(held: float) -> float:
@@ -281,41 +308,41 @@ def _dense(held: float) -> float:
     return 2 * (held / 4) ** 1.5 / _RATE
 
 
-def _train_time(job: Job, registry: Registry) -> float:
-    return _training_time(job, registry, runs=1, epochs=job.settings["recipe"]["epochs"])
+def _train_time(job: Job, known: _Known) -> float:
+    return _training_time(job, known, runs=1, epochs=job.settings["recipe"]["epochs"])
 
 
-def _retrain_time(job: Job, registry: Registry) -> float:
-    return _training_time(job, registry, runs=len(job.settings["runs"]), epochs=job.settings["recipe"]["epochs"])
+def _retrain_time(job: Job, known: _Known) -> float:
+    return _training_time(job, known, runs=len(job.settings["runs"]), epochs=job.settings["recipe"]["epochs"])
 
 
-def _further_time(job: Job, registry: Registry) -> float:
+def _further_time(job: Job, known: _Known) -> float:
     """Subtraction trains twice; a double takes twice the time."""
-    return 4 * _training_time(job, registry, runs=len(job.settings["runs"]), epochs=max(job.settings["amounts"]))
+    return 4 * _training_time(job, known, runs=len(job.settings["runs"]), epochs=max(job.settings["amounts"]))
 
 
-def _removal_time(job: Job, registry: Registry) -> float:
+def _removal_time(job: Job, known: _Known) -> float:
     settings = job.settings
     runs = len(settings["points"]) * len(settings["counts"]) * settings["repeats"] * settings["tests"]
-    return _training_time(job, registry, runs=runs, epochs=settings["recipe"]["epochs"])
+    return _training_time(job, known, runs=runs, epochs=settings["recipe"]["epochs"])
 
 
-def _training_time(job: Job, registry: Registry, *, runs: int, epochs: float) -> float:
+def _training_time(job: Job, known: _Known, *, runs: int, epochs: float) -> float:
     n, batch = _examples(job)[0], job.settings["recipe"]["batch_size"]
     steps = runs * epochs * -(-n // batch)
-    return steps * (_STEP + batch * _network(job, registry).flops / _RATE)
+    return steps * (_STEP + batch * _network(job, known).flops / _RATE)
 
 
-def _prepare_time(job: Job, registry: Registry) -> float:
+def _prepare_time(job: Job, known: _Known) -> float:
     """Gradients of all examples, what a method says it passes besides, and the products of what it holds."""
-    settings, network, (n, m) = job.settings, _network(job, registry), _examples(job)
+    settings, network, (n, m) = job.settings, _network(job, known), _examples(job)
     kind, hyperparameters = settings["kind"], settings["hyperparameters"]
     members = sum(len(each["changes"]) for each in settings["members"])
     checkpoints = len(job.inputs["models"][0].job.settings["checkpoints"])
     from attriflow.memory import passes
 
-    passed = _PASSES * checkpoints * (n + m) + n * passes(registry, kind, n, m, hyperparameters)
-    held = 10**6 * megabytes(job, registry) - _TORCH
+    passed = _PASSES * checkpoints * (n + m) + n * passes(known.registry, kind, n, m, hyperparameters)
+    held = _RULES[job.rule](job, known) - _TORCH
     return members * (passed * network.flops / _RATE + _dense(held))
 
 
@@ -339,13 +366,14 @@ _TIMES = {
 }
 
 
-def _network(job: Job, registry: Registry):
+def _network(job: Job, known: _Known):
     data = job.inputs["data"][0].job
-    if not specs.up_to_date(data):  # it may have another shape, or be half of a file
-        raise FileNotFoundError(errno.ENOENT, "not made yet", data.path("data"))
+    if not specs.up_to_date(data, known.results):  # it may have another shape, or be half of a file
+        raise known.results.missing(data.path("data"))
     from attriflow.network import network
 
-    return network(registry, data.path("data"), data.digest, json.dumps(job.settings["model"]))
+    file = known.results.fetch(data.path("data"))
+    return network(known.registry, str(file), data.digest, json.dumps(job.settings["model"]))
 
 
 def _examples(job: Job) -> tuple[int, int]:
@@ -354,9 +382,9 @@ def _examples(job: Job) -> tuple[int, int]:
     return settings["train"], settings["test"]
 
 
-def _each(job: Job, name: str) -> list[int]:
-    return [os.stat(source.job.path(source.name)).st_size for source in job.inputs[name]]
+def _each(job: Job, known: _Known, name: str) -> list[int]:
+    return [known.results.size(source.job.path(source.name)) for source in job.inputs[name]]
 
 
-def _bytes(job: Job, name: str) -> int:
-    return sum(_each(job, name))
+def _bytes(job: Job, known: _Known, name: str) -> int:
+    return sum(_each(job, known, name))

@@ -13,6 +13,7 @@ from attriflow import provenance
 from attriflow.io import load_json, replacing
 from attriflow.plan import Job, Plan
 from attriflow.registry import ROOMS
+from attriflow.results import HERE, Results
 
 OLD = 946684800  # 2000-01-01: older than any result
 
@@ -32,6 +33,29 @@ def write(plan: Plan):
         newest[job.stem] = _settle(job, path_of(study, job.stem), max((newest[stem] for stem in inputs), default=0.0))
 
 
+def write_for(plan: Plan, results: Results):
+    """The same where the results lie in a store, which sets their times itself: a spec is newer or of 2000-01-01."""
+    for job in plan.jobs.values():
+        path = path_of(plan.config["study"], job.stem)
+        try:
+            made = results.time(job.made)
+        except FileNotFoundError:
+            made = None  # it runs when somebody needs it
+        if made is None or up_to_date(job, results):
+            _write_if_new(path, {"spec": job.spec, "wanted": None})
+            _set_time(path, OLD)
+        else:
+            _write_if_new(path, {"spec": job.spec, "wanted": time.time_ns()})
+            _set_time(path, max(time.time(), made + 1))
+
+
+def write_one(plan: Plan, stem: str):
+    """Write the spec of one job where there is none, or another: on a machine that is to make it and nothing else."""
+    path, job = path_of(plan.config["study"], stem), plan.jobs[stem]
+    if not path.exists() or read(path) != job.spec:
+        _write_if_new(path, {"spec": job.spec, "wanted": None})
+
+
 def path_of(study: str, stem: str) -> Path:
     """The file of the spec of the job that makes a stem."""
     return Path("specs", study, f"{stem}.json")
@@ -47,15 +71,15 @@ def room_path(study: str, room: str) -> Path:
     return Path("specs", study, f"{room}.json")
 
 
-def up_to_date(job: Job) -> bool:
+def up_to_date(job: Job, results: Results = HERE) -> bool:
     """Whether the job's results are all there, whole, and made from its spec."""
-    made = provenance.read(Path(job.made))
-    if made is None or made["spec"] != job.spec:
+    try:
+        made = provenance.read(results.fetch(job.made))
+        if made is None or made["spec"] != job.spec:
+            return False
+        return all(results.size(job.path(name)) == found["bytes"] for name, found in made["outputs"].items())
+    except FileNotFoundError:
         return False
-    return all(
-        (path := Path(job.path(name))).exists() and path.stat().st_size == found["bytes"]
-        for name, found in made["outputs"].items()
-    )
 
 
 def verify(job: Job):

@@ -9,25 +9,32 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 
 from attriflow import io, resources, specs, study, warm
 from attriflow.config import ConfigError
+from attriflow.results import HERE
 
-# The processes that jobs of a cluster begin with read specs alone: the plan of a large study takes a while.
+
+include: "store.smk"
+
+
+# The processes that jobs of a cluster begin with read specs alone, as the plan of a large study takes a while; without
+# a common folder there is nothing to read yet.
 ours = workflow.is_main_process
-if ours:
-    if workflow.storage_settings.default_storage_provider:
-        raise WorkflowError(
-            "default-storage-provider: what is up to date is told by results in this folder, which a store would hide; "
-            "use a folder that all machines see, or send and fetch results by DVC (docs/cluster.md)"
-        )
+stored = bool(workflow.storage_settings.default_storage_provider)
+if ours or stored:
     try:
         plan = study.plan(workflow.basedir, config)
     except ConfigError as error:
         raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
+    os.environ.update(ATTRIFLOW_DEVICE=plan.config["device"])
+link_to_copies() if stored else refuse_copies()
+place = Stored() if stored and ours else HERE
+if ours:
     try:
         io.expect_space(Path())
-        specs.write(plan)
+        specs.write_for(plan, place) if stored else specs.write(plan)
     except OSError as error:
         raise WorkflowError(error.strerror)
-    os.environ.update(ATTRIFLOW_DEVICE=plan.config["device"])
+if stored and ours:
+    place.forget()
 
 
 envvars:
@@ -85,13 +92,18 @@ def needs(stem):
     def of(wildcards):
         if not ours:
             begin()
-        path = specs.path_of(config.get("study", "default"), stem.format(**wildcards))
-        inputs = (
-            plan.jobs[stem.format(**wildcards)].spec if ours else specs.read(path)
-        )["inputs"]
-        return {"spec": str(path)} | {
+        made = stem.format(**wildcards)
+        path = specs.path_of(config.get("study", "default"), made)
+        if stored and not ours:
+            specs.write_one(plan, made)
+        inputs = (plan.jobs[made].spec if ours else specs.read(path))["inputs"]
+        files = {
             name: [each["path"] for each in sources] for name, sources in inputs.items()
         }
+        if stored:  # what lies beside results in a folder must be fetched, too
+            every = [each["made"] for sources in inputs.values() for each in sources]
+            files["records"] = sorted(set(every))
+        return {"spec": kept_here(path)} | files
 
     return of
 
@@ -105,7 +117,9 @@ def memory(stem):
     def of(wildcards, attempt):
         if not ours:
             return 0  # it was given its memory when it was submitted
-        needed = resources.megabytes(plan.jobs[stem.format(**wildcards)], plan.registry)
+        needed = resources.megabytes(
+            plan.jobs[stem.format(**wildcards)], plan.registry, place
+        )
         beside = 0 if workflow.local_exec else resources.BESIDE
         return (needed + beside) * 2 ** (attempt - 1)
 
@@ -118,7 +132,9 @@ def minutes(stem):
     def of(wildcards, attempt):
         if not ours:
             return 0
-        needed = resources.minutes(plan.jobs[stem.format(**wildcards)], plan.registry)
+        needed = resources.minutes(
+            plan.jobs[stem.format(**wildcards)], plan.registry, place
+        )
         return needed * 2 ** (attempt - 1)
 
     return of
