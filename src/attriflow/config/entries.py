@@ -1,0 +1,120 @@
+"""Names that entries of a config give, their kinds and hyperparameters, from the files of the rooms."""
+
+from attriflow import hyperparameters
+from attriflow.config.shape import close_to, did_you_mean, path, step
+from attriflow.hyperparameters import shown
+from attriflow.registry import REQUIRED, Registry
+
+# catalogue of the config -> (room of the registry, functions whose hyperparameters an entry gives)
+CATALOGUES = {
+    "datasets": ("data", ("load",)),
+    "ground_truth": ("ground_truth", ("runs", "training")),
+    "ensembles": ("ensembles", ("members",)),
+    "methods": ("scores", ("prepare", "score")),
+}
+_OPTIONAL = {"training"}  # functions that a kind need not have
+
+
+def choice_errors(config: dict, registry: Registry):
+    """Names that are written somewhere and must exist elsewhere."""
+    run = config["run"]
+    for room in ("settings", "ground_truth", "ensembles", "methods"):
+        yield from unknown_errors(path("run", room), run.get(room, []), config[room])
+    yield from unknown_errors("run.figures", run.get("figures", []), registry.kinds("figures"))
+    for name, setting in config["settings"].items():
+        yield from unknown_errors(path("settings", name, "dataset"), [setting["dataset"]], config["datasets"])
+    for catalogue in ("ground_truth", "ensembles"):
+        for name, entry in config[catalogue].items():
+            where = path(catalogue, name, "only", "settings")
+            yield from unknown_errors(where, entry["only"].get("settings", []), config["settings"])
+            yield from unknown_errors(path(catalogue, name, "skip"), entry["skip"], config["settings"])
+    for name, ensemble in config["ensembles"].items():
+        where = path("ensembles", name, "only", "methods")
+        yield from unknown_errors(where, ensemble["only"].get("methods", []), config["methods"])
+    for name, method in config["methods"].items():
+        for room in ("settings", "ensembles"):
+            yield from unknown_errors(path("methods", name, "only", room), method["only"].get(room, []), config[room])
+        yield from unknown_errors(path("methods", name, "skip"), method["skip"], config["settings"])
+
+
+def unknown_errors(where: str, names, known):
+    """Names that are not among those there are."""
+    for name in names:
+        if name not in known:
+            yield f"{where}: unknown {shown(name)}; known: {sorted(known)}"
+
+
+def entry_errors(config: dict, registry: Registry):
+    """Kinds and hyperparameters of every entry of the catalogue, chosen or not."""
+    own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block", "only", "skip"}}
+    own |= {"ensembles": {"sizes", "block", "only", "skip"}, "methods": {"only", "skip"}}
+    for catalogue, (room, functions) in CATALOGUES.items():
+        for name, entry in config[catalogue].items():
+            given = {key: value for key, value in entry.items() if key != "kind" and key not in own[catalogue]}
+            listed, named = catalogue == "methods", path(catalogue, name, *(["kind"] if entry["kind"] != name else []))
+            where = path(catalogue, name)
+            yield from _kind_errors(where, named, registry, room, entry["kind"], functions, given, listed)
+    for name, setting in config["settings"].items():
+        given = {key: value for key, value in setting["model"].items() if key != "kind"}
+        where = path("settings", name, "model")
+        kind = setting["model"]["kind"]
+        yield from _kind_errors(where, f"{where}.kind", registry, "models", kind, ("build",), given, False)
+
+
+def _kind_errors(where, named, registry, room, kind, functions, given, listed):
+    """named: the path of the word that says the kind. listed: whether a list is several values, not one."""
+    try:
+        there = registry.functions(room, kind)
+    except ValueError as error:
+        yield f"{named}: {error}"
+        return
+    takes = {}
+    for function in functions:
+        if function not in _OPTIONAL or function in there:
+            takes |= registry.hyperparameters(room, kind, function)
+    meant = set()
+    for key in given:
+        if key not in takes:
+            meant.update(close_to(key, takes))
+            yield f"{where}{step(key)}: {kind} takes {sorted(takes)}, not {shown(key)}{did_you_mean(key, takes)}"
+    for key, hyperparameter in takes.items():
+        if key not in given:
+            if hyperparameter.default is REQUIRED and key not in meant:
+                yield f"{where}.{key}: missing; {kind} needs it: {hyperparameters.expected(hyperparameter.annotation)}"
+            continue
+        values = given[key] if listed and isinstance(given[key], list) else [given[key]]
+        if not values:
+            yield f"{where}.{key}: an empty list; give at least one value"
+        wrong = False
+        for index, value in enumerate(values):
+            place = f"{where}.{key}" + (f"[{index}]" if values is given[key] else "")
+            if key == "damping" and listed and value in hyperparameters.RULES:
+                found = [*_rule_errors(place, registry, kind, value)]
+            elif problem := hyperparameters.problem(value, hyperparameter.annotation):
+                found = [f"{place}: {problem}"]
+            elif listed and isinstance(value, str) and not hyperparameters.IN_FILE_NAMES.fullmatch(value):
+                found = [f"{place}: must be {hyperparameters.OF_FILE_NAMES}, not {shown(value)}"]
+            else:
+                found = []
+            wrong = wrong or bool(found)
+            yield from found
+        if not wrong and len(values) != len({_same(value) for value in values}):
+            yield f"{where}.{key}: the same value twice in {shown(values)}"
+
+
+def _same(value) -> tuple:
+    """What two values that mean the same have in common: 1 and 1.0, but not 1 and true."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return ("number", value) if number else (type(value).__name__, repr(value))
+
+
+def _rule_errors(where: str, registry: Registry, kind: str, rule: str):
+    """A rule chooses what `score` takes, from a spectrum."""
+    able = [
+        name
+        for name in registry.kinds("scores")
+        if "spectrum" in registry.functions("scores", name)
+        and "damping" in registry.hyperparameters("scores", name, "score")
+    ]
+    if kind not in able:
+        yield f"{where}: {kind} has no spectrum from which '{rule}' could choose a damping; these have: {able}"
