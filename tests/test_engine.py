@@ -1,5 +1,6 @@
 """The batched engine trains what one-by-one training would, whatever it trains together."""
 
+import time
 from functools import partial
 
 import numpy as np
@@ -113,6 +114,30 @@ def test_the_stack_changes_no_bit_of_narrow_inputs(split, width, stack):
 
 def test_the_number_of_threads_changes_no_bit(split):
     assert torch.equal(trained(WITH_DROPOUT, split, stack=1, threads=2), trained(WITH_DROPOUT, split, stack=3))
+
+
+class Slow(nn.Module):
+    """A model whose weights take a while to be drawn, and whose first forward pass draws, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(16, 5)
+        time.sleep(0.005)
+        self.drop = nn.Dropout(0.25)
+        self.second = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.second(self.drop(torch.tanh(self.first(x.flatten(1)))))
+
+
+def test_threads_that_draw_at_once_change_no_draw_of_each_other(split):
+    def outputs(threads: int) -> np.ndarray:
+        """Stacks are measured in this thread while others begin."""
+        stacks = engine.train(Slow, split.train_x, split.train_y, RUNS, RECIPE, 0, stack=1, threads=threads)
+        x, y, last = split.test_x, split.test_y, RECIPE["epochs"]
+        return np.concatenate([engine.measure(Slow, each.weights[last], x, y)["loss"] for each in stacks])
+
+    np.testing.assert_allclose(outputs(2), outputs(1), rtol=1e-5)  # another module than a perceptron: up to rounding
 
 
 @settings(deadline=None, max_examples=8)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from attriflow.device import CPU, inputs, labels
 from attriflow.engine import functional, layers
 from attriflow.engine.dropout import masks
 from attriflow.engine.optimisers import OPTIMISERS, learning_rate
-from attriflow.models import built
+from attriflow.models import built, default_generator
 from attriflow.outputs import OUTPUTS, measured
 from attriflow.runs import Run
 from attriflow.streams import stream, torch_seed
@@ -36,8 +35,6 @@ MOST_IN_A_STACK = 64
 DEVICE_BYTES = 2**30
 
 Done = TypeVar("Done")
-
-_INITIALISING = Lock()  # torch's own generator is one for all threads
 
 
 class Diverged(ArithmeticError):
@@ -178,9 +175,8 @@ def metrics(
 
 
 def initial_weights(build: Callable[[], nn.Module], seed: int, run: Run) -> nn.Module:
-    """The module as the run's stream initialises it; the state of torch's own generator is left as it was."""
-    with _INITIALISING, torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(torch_seed(seed, run.stream, "weights"))
+    """The module as the run's stream initialises it."""
+    with default_generator(torch_seed(seed, run.stream, "weights")):
         return build()
 
 

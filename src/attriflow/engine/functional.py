@@ -9,6 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from attriflow.engine.dropout import Site
 from attriflow.engine.stacking import Flat
+from attriflow.models import default_generator
 from attriflow.outputs import loss
 
 
@@ -113,7 +114,7 @@ def _sites(module: nn.Module, x: Tensor) -> tuple[list[Site], list[str]]:
         for name, layer in module.named_modules()
         if type(layer) is nn.Dropout and layer.p
     ]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with default_generator(), torch.no_grad():
         module(x)
     for handle in handles:
         handle.remove()

@@ -7,11 +7,13 @@ for inputs of `shape` (without the batch) and so many outputs: `classes` is 1 fo
 from torch's default generator, which the engine seeds from the run's stream.
 """
 
+import contextlib
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import RLock
 
 import numpy as np
 import torch
@@ -38,9 +40,24 @@ def builder(
     return partial(registry.load("models", kind).build, shape, classes, **options)
 
 
+_DRAWING = RLock()
+
+
+@contextlib.contextmanager
+def default_generator(seed: int | None = None) -> Iterator[None]:
+    """Torch's default generator, one for all threads, for this one alone, and seeded if asked; then as it was before.
+
+    Whatever draws from it must do so here: a draw of another thread would change what a seed gives.
+    """
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.random.manual_seed(seed)
+        yield
+
+
 def built(build: Callable[[], nn.Module]) -> nn.Module:
-    """A module whose weights will be replaced; the state of torch's own generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
+    """A module whose weights will be replaced; no draw of another is changed."""
+    with default_generator():
         return build()
 
 
