@@ -37,7 +37,7 @@ cluster: $(INSTALLED) ## the default study, or NAME=..., on a SLURM cluster (doc
 	python workflow/commands/cluster.py $(STUDY) $(ARGUMENTS)
 
 test: $(INSTALLED) ## the tests; those that need a data mirror, a GPU or SLURM run where there is one
-	python -m pytest
+	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED) ## ruff, snakefmt, snakemake --lint, and the schema checks of config.yaml and every study
 	ruff check .

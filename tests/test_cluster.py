@@ -205,33 +205,3 @@ def test_a_gpu_is_asked_for_where_the_config_names_one(slurm, tmp_path):
 
     if not torch.cuda.is_available():
         assert done.returncode == 1 and "'cuda' asked for" in done.stdout + done.stderr
-
-
-STORE = """
-from snakemake_interface_storage_plugins.storage_object import StorageObjectRead, StorageObjectWrite
-from snakemake_interface_storage_plugins.storage_provider import QueryType, StorageProviderBase
-from snakemake_interface_storage_plugins.storage_provider import StorageQueryValidationResult
-
-
-class StorageProvider(StorageProviderBase):
-    example_queries = classmethod(lambda cls: [])
-    is_valid_query = classmethod(lambda cls, query: StorageQueryValidationResult(query=query, valid=True))
-    rate_limiter_key = lambda self, query, operation: None
-    default_max_requests_per_second = lambda self: 1.0
-    use_rate_limiter = lambda self: False
-    list_objects = lambda self, query: ()
-
-
-class StorageObject(StorageObjectRead, StorageObjectWrite):
-    pass
-"""
-
-
-def test_a_store_that_would_hide_results_is_refused(project, tmp_path):
-    plugin = tmp_path / "plugins/snakemake_storage_plugin_mine/__init__.py"
-    plugin.parent.mkdir(parents=True)
-    plugin.write_text(STORE)
-    options = ("--default-storage-provider", "mine", "--default-storage-prefix", "mine://")
-    done = project.snakemake(*options, check=False, PYTHONPATH=str(plugin.parent.parent))
-    assert done.returncode == 1
-    assert "default-storage-provider: what is up to date is told by results in this folder" in done.stdout + done.stderr

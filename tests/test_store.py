@@ -120,7 +120,7 @@ def test_other_machines_make_what_this_one_makes(tmp_path, folder, machines):
     submitted = [script.read_text() for script in machines.glob("*/jobscript")]
     assert sum('"type": "group"' in script for script in submitted) == 1  # of four jobs that prepare
     assert not any("dataset" in script for script in submitted)  # raw files, and mirrors of them, are on this machine
-    assert len(submitted) == 8
+    assert len(submitted) == 9
 
 
 def test_what_a_store_holds_is_up_to_date_there_and_in_a_folder(copy, folder):
