@@ -15,6 +15,10 @@ class Results:
         """Bytes of a file."""
         return os.stat(path).st_size
 
+    def time(self, path: str) -> float:
+        """When a file came there (seconds since 1970)."""
+        return os.stat(path).st_mtime
+
     def fetch(self, path: str) -> Path:
         """A file as it is now, to be read."""
         return Path(path)

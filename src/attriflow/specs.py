@@ -34,7 +34,10 @@ def write(plan: Plan):
 
 
 def write_for(plan: Plan, results: Results):
-    """The same where the results lie in a store, which sets their times itself: a spec is newer or of 2000-01-01."""
+    """The same where the results lie in a store, which sets their times itself.
+
+    A spec is newer than results that are there and are not what it says, and of 2000-01-01 otherwise.
+    """
     for job in plan.jobs.values():
         path = path_of(plan.config["study"], job.stem)
         try:

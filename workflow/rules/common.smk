@@ -25,16 +25,21 @@ if ours or stored:
     except ConfigError as error:
         raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
     os.environ.update(ATTRIFLOW_DEVICE=plan.config["device"])
-link_to_copies() if stored else refuse_copies()
+if stored:
+    link_to_copies()
+else:
+    refuse_copies()
 place = Stored() if stored and ours else HERE
 if ours:
     try:
         io.expect_space(Path())
-        specs.write_for(plan, place) if stored else specs.write(plan)
+        if stored:
+            specs.write_for(plan, place)
+            place.forget()
+        else:
+            specs.write(plan)
     except OSError as error:
         raise WorkflowError(error.strerror)
-if stored and ours:
-    place.forget()
 
 
 envvars:

@@ -61,7 +61,6 @@ class Stored(Results):
         return self._inventory.size.get(found.cache_key()) or found.size()
 
     def time(self, path):
-        """When a file came there (seconds since 1970)."""
         found = self._find(path)
         time = self._inventory.mtime.get(found.cache_key())
         return time.storage() if time else found.mtime()
