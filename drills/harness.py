@@ -15,21 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from project import Project
+from project import DIGITS, Project
 
 from attriflow import provenance
 from attriflow.io import load_arrays, load_json
 
-CONFIG = """
-seed: 0
+CONFIG = (
+    DIGITS
+    + """
 plugins: drills/plugins
-datasets:
-  digits: {train: 60, test: 12}
-settings:
-  digits_mlp:
-    dataset: digits
-    model: {kind: mlp, hidden: [8], dropout: 0.1}
-    recipe: {learning_rate: 0.05, momentum: 0.9, batch_size: 16, epochs: 4}
 ground_truth:
   subsets: {count: 6, repeats: 2, fraction: 0.5, block: 3}
 ensembles:
@@ -40,6 +34,7 @@ methods:
 evaluation: {resamples: 100}
 run: {figures: [lds_by_method]}
 """
+)
 SCORES = "results/scores/digits_mlp/independent"
 WAITING = f"{SCORES}/waiting/base"  # the scores in whose job a drill can act
 MEASURED = "results/evaluation/digits_mlp/independent/waiting/base"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-TINY = """
+# a data set and a setting that every small study begins with
+DIGITS = """
 seed: 0
 datasets:
   digits: {train: 60, test: 12}
@@ -17,7 +18,10 @@ settings:
     dataset: digits
     model: {kind: mlp, hidden: [8], dropout: 0.1}
     recipe: {learning_rate: 0.05, momentum: 0.9, batch_size: 16, epochs: 4}
-    checkpoints: [2]
+"""
+TINY = (
+    f"{DIGITS}    checkpoints: [2]"
+    + """
 ground_truth:
   subsets: {count: 6, repeats: 2, fraction: 0.5, block: 3}
   leave_one_out: {examples: 4, repeats: 1, block: 5}
@@ -29,6 +33,7 @@ methods:
   trak: {proj_dim: [4, 8], damping: [0.1, 1.0]}
 evaluation: {resamples: 100}
 """
+)
 
 
 class Project:

@@ -1,6 +1,7 @@
 """A store in place of a common folder: jobs that share nothing else make what one machine makes, and nothing stale."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +10,12 @@ import boto3
 import pytest
 from conftest import Project
 from moto.server import ThreadedMotoServer
+from project import DIGITS
 from tables import same_tables
 
-MINI = """
-seed: 0
-datasets:
-  digits: {train: 60, test: 12}
-settings:
-  digits_mlp:
-    dataset: digits
-    model: {kind: mlp, hidden: [8], dropout: 0.1}
-    recipe: {learning_rate: 0.05, momentum: 0.9, batch_size: 16, epochs: 4}
+MINI = (
+    DIGITS
+    + """
 ground_truth:
   subsets: {count: 6, repeats: 2, fraction: 0.5, block: 6}
 ensembles:
@@ -30,6 +26,7 @@ methods:
 evaluation: {resamples: 100}
 run: {figures: [lds_by_method]}
 """
+)
 STORE = ("--default-storage-provider", "s3", "--default-storage-prefix", "s3://lab/run")
 SCORES = "results/scores/digits_mlp/independent/grad_dot/epoch=last+parameters=all+target=loss"
 # every job in a folder of its own, with nothing of this machine but its commands
@@ -146,6 +143,40 @@ def test_results_of_a_folder_and_copies_of_a_store_are_kept_apart(copy, folder, 
     done = Project(copy.folder).snakemake(check=False)
     assert "results: these are copies of what lies in a store; name it" in done.stderr
     assert "delete the links results and logs" in done.stderr
+
+
+# the same store, whose lists say that they are whole and leave everything out
+FORGETFUL = """
+from snakemake_storage_plugin_s3 import *
+from snakemake_storage_plugin_s3 import StorageObject as Whole, StorageProvider as Provider
+
+
+class StorageProvider(Provider):
+    pass
+
+
+class StorageObject(Whole):
+    async def inventory(self, cache):
+        cache.exists_in_storage[self.get_inventory_parent()] = True
+"""
+
+
+def test_what_a_list_leaves_out_is_asked_for(copy, tmp_path, monkeypatch):
+    plugin = tmp_path / "plugins/snakemake_storage_plugin_forgetful/__init__.py"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(FORGETFUL)
+    monkeypatch.setenv("PYTHONPATH", str(plugin.parent.parent))
+    for name in ("ENDPOINT_URL", "ACCESS_KEY", "SECRET_KEY"):
+        monkeypatch.setenv(f"SNAKEMAKE_STORAGE_FORGETFUL_{name}", os.environ[f"SNAKEMAKE_STORAGE_S3_{name}"])
+    for link in ("results", "logs"):  # copies of this store lie elsewhere
+        (copy.folder / link).unlink()
+    forgetful = ("--default-storage-provider", "forgetful")
+    assert copy.planned(*forgetful) == set()
+    copy.edit("config.yaml", "proj_dim: [4, 8]", "proj_dim: [4, 16]")
+    planned = copy.planned(*forgetful)
+    (copy.folder / "results").unlink()
+    (copy.folder / "logs").unlink()
+    assert planned == copy.planned() != set()
 
 
 def test_a_truncated_result_is_made_again_here_and_an_altered_one_refused(copy, bucket):

@@ -52,9 +52,8 @@ def minutes(job: Job, registry: Registry, results: Results = HERE) -> int:
 
 def _prepare(job: Job, known: _Known) -> int:
     kind, hyperparameters = job.settings["kind"], job.settings["hyperparameters"]
-    beside = 4 * _bytes(job, known, "data") + 4 * max(
-        _each(job, known, "models")
-    )  # each in float32 and float64; a member at a time
+    model = max(_each(job, known, "models"))
+    beside = 4 * _bytes(job, known, "data") + 4 * model  # each in float32 and float64; a member at a time
     change = job.settings["members"][0]["changes"][0]
     network, checkpoints = _network(job, known), tuple(job.inputs["models"][0].job.settings["checkpoints"])
     from attriflow.memory import needed
@@ -67,9 +66,8 @@ def _prepare(job: Job, known: _Known) -> int:
 
 def _score(job: Job, known: _Known) -> int:
     n, m = _examples(job.inputs["prepared"][0].job)
-    return (
-        _TORCH + 4 * max(_each(job, known, "prepared")) + 48 * n * m
-    )  # a block at a time; six arrays of scores in float64
+    block = max(_each(job, known, "prepared"))
+    return _TORCH + 4 * block + 48 * n * m  # a block at a time; six arrays of scores in float64
 
 
 def _choose(job: Job, known: _Known) -> int:

@@ -39,7 +39,7 @@ if ours:
         else:
             specs.write(plan)
     except OSError as error:
-        raise WorkflowError(error.strerror)
+        raise WorkflowError(error.strerror or str(error))
 
 
 envvars:

@@ -40,14 +40,12 @@ class Stored(Results):
         self._inventory = Inventory()
 
     def _find(self, path):
-        """The object of a file."""
+        """The object of a file. A list may leave some out, and what is taken for gone would be taken for fresh."""
         found = in_store(path)
-        there = self._inventory.exists_in_storage
-        listed = found.get_inventory_parent() in there
-        if there.get(found.cache_key()):
+        if self._inventory.exists_in_storage.get(found.cache_key()):
             return found
         try:
-            if not listed and found.exists():
+            if found.exists():
                 return found
         except Exception as error:  # each store has its own
             raise WorkflowError(
