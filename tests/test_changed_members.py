@@ -29,7 +29,7 @@ from attriflow.ensembles import (
 )
 from attriflow.evaluation import disjoint
 from attriflow.flops import Spent
-from attriflow.gradients import per_example
+from attriflow.gradients import REST, per_example
 from attriflow.ground_truth import subsets
 from attriflow.io import save_arrays
 from attriflow.models import Trained, mlp, transformer
@@ -138,7 +138,7 @@ def test_the_general_path_has_the_masks_of_the_factored_one(change):
     model = member.model()
     found = per_example(model, x, x, "loss", batch=4)
     assert {type(part).__name__ for part in found.parts} >= {"Rows"}
-    assert any(part.name == "rest" for part in found.parts)
+    assert any(part.name == REST for part in found.parts)
     order = found.order(dict(model.named_parameters()))
     for i in range(len(x)):
         output = -torch.log_softmax(model(torch.from_numpy(x[[i]])), -1).gather(-1, torch.from_numpy(x[[i]])[..., None])

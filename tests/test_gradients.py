@@ -12,7 +12,17 @@ from torch import nn
 
 from attriflow import curvature
 from attriflow.data import Split
-from attriflow.gradients import Factors, Gradients, Lookups, Rows, Sequences, factored_layers, of_split, per_example
+from attriflow.gradients import (
+    REST,
+    Factors,
+    Gradients,
+    Lookups,
+    Rows,
+    Sequences,
+    factored_layers,
+    of_split,
+    per_example,
+)
 from attriflow.models import cnn, transformer
 from attriflow.outputs import OUTPUTS
 from attriflow.projection import project
@@ -116,7 +126,7 @@ def test_every_layer_with_a_rule_equals_one_backward_pass_an_example(split, name
     if name in ("positions", "transformer"):
         x, y = tokens(11, (6,) if name == "transformer" else ())
     gradients = per_example(model, x, y, output)
-    assert {part.name: type(part) for part in gradients.parts if part.name != "rest"} == expected
+    assert {part.name: type(part) for part in gradients.parts if part.name != REST} == expected
     found = in_reference_order(model, gradients)
     torch.testing.assert_close(found, reference.gradients(model, x, y, output), rtol=1e-9, atol=1e-11)
     others = per_example(model, x[3:9], y[3:9], "loss", batch=2)

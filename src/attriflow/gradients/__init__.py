@@ -11,26 +11,43 @@ import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from attriflow.data import Split
 from attriflow.device import inputs, labels
+from attriflow.gradients.capture import capturing, reason
+from attriflow.gradients.capture import gradients as gradients_at
+from attriflow.gradients.general import by_vmap, one_by_one
 from attriflow.gradients.layers import rule
 from attriflow.gradients.parts import MOST_BYTES, Factors, Lookups, Part, Rows, Sequences
+from attriflow.gradients.paths import (
+    FAILURES,
+    LayersLeft,
+    Paths,
+    Uneven,
+    first_line,
+    mixed,
+    paths_of,
+    refuse_mixing,
+    sums,
+)
 from attriflow.outputs import OUTPUTS
 
 __all__ = [
+    "REST",
     "Factors",
     "Gradients",
+    "LayersLeft",
     "Lookups",
     "Part",
     "Rows",
     "Sequences",
     "factored_layers",
+    "of_several",
     "of_split",
     "of_tests",
     "per_example",
@@ -38,6 +55,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+# the part of all parameters that take the general path; no layer can have a name that begins with a dot
+REST = ".rest"
 _ROWS = 1024  # examples whose inner products with all others are held at once
 
 
@@ -140,17 +159,17 @@ def per_example(
     """Gradients of a measured output ('loss', 'margin' or a function of logits and labels) at every example.
 
     model: in evaluation mode; its dtype is that of the gradients. x (n, ...), y (n, ...). batch changes only the
-    memory. Raises ValueError with the indices of examples whose gradients are not finite.
+    memory. A few examples are compared with plain backward passes first (`paths.py`). Raises ValueError with the
+    indices of examples whose gradients are not finite, and as `Paths.check` does; LayersLeft where a layer that was
+    factored before cannot be at these data.
     """
     output = OUTPUTS[output] if isinstance(output, str) else output
     x, y = inputs(model, x), labels(model, y)
-    factored = factored_layers(model, x)
-    rest = _rest(model, factored)
-    pieces = [
-        _batch(model, x[start : start + batch], y[start : start + batch], output, factored, rest)
-        for start in range(0, len(x), batch)
-    ]
-    parts = [type(same[0]).join(list(same)) for same in zip(*pieces, strict=True)]
+    paths = paths_of(model)
+    with torch.enable_grad():
+        alone = paths.check(model, x)
+        parts = _parts(model, x, y, output, paths, alone, batch)
+    paths.handed_out = True
     gradients = Gradients(parts)
     bad = torch.nonzero(~torch.isfinite(gradients.squared_norms())).flatten().tolist()
     if bad:
@@ -158,9 +177,25 @@ def per_example(
     return gradients
 
 
+def of_several(model: nn.Module, *data: tuple[np.ndarray, np.ndarray, str | Callable]) -> list[Gradients]:
+    """`per_example` of several data (x, y, output), whose parts fit each other.
+
+    A layer that one of them allows no rule for takes the general path in all.
+    """
+    try:
+        return [per_example(model, *each) for each in data]
+    except LayersLeft:
+        return of_several(model, *data)
+
+
 def of_split(model: nn.Module, split: Split, target: str = "loss") -> tuple[Gradients, Gradients]:
     """Gradients of the loss at every training example, and `of_tests`."""
-    return per_example(model, split.train_x, split.train_y, "loss"), of_tests(model, split, target)
+    train, test = of_several(
+        model,
+        (split.train_x, split.train_y, "loss"),
+        (split.test_x, split.test_y, _explained(target)),
+    )
+    return train, test
 
 
 def of_tests(model: nn.Module, split: Split, target: str = "loss") -> Gradients:
@@ -169,86 +204,82 @@ def of_tests(model: nn.Module, split: Split, target: str = "loss") -> Gradients:
     target: 'loss', 'last_token_loss' of sequences, or 'margin', of which the negative is taken: training on a helpful
     example lowers losses and raises margins.
     """
-    explained = (lambda logits, labels: -OUTPUTS["margin"](logits, labels)) if target == "margin" else target
-    return per_example(model, split.test_x, split.test_y, explained)
+    return per_example(model, split.test_x, split.test_y, _explained(target))
+
+
+def _explained(target: str) -> str | Callable[[Tensor, Tensor], Tensor]:
+    return (lambda logits, labels: -OUTPUTS["margin"](logits, labels)) if target == "margin" else target
 
 
 def factored_layers(model: nn.Module, x: Tensor) -> dict[str, nn.Module]:
-    """The layers with a rule that a forward pass uses once, on its examples first, with nothing shared or frozen."""
-    owners: dict[int, int] = {}
-    for _, module in model.named_modules(remove_duplicate=False):
-        for parameter in module.parameters(recurse=False):
-            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    candidates = {
-        name: layer
-        for name, layer in model.named_modules()
-        if rule(layer)
-        and all(parameter.requires_grad and owners[id(parameter)] == 1 for parameter in layer.parameters())
-    }
-    # two batch sizes: a layer that is fed positions instead of examples has one first dimension for both
-    sizes = (1, 2)
-    uses = [_first_dimensions(model, candidates, torch.cat([x[:1]] * size)) for size in sizes]
-    return {
-        name: layer
-        for name, layer in candidates.items()
-        if all(each.get(name) == [size] for each, size in zip(uses, sizes, strict=True))
-    }
+    """The layers whose gradients at these data are taken by their rule, after the checks of `paths.py`."""
+    paths = paths_of(model)
+    with torch.enable_grad():
+        paths.check(model, x)
+    return {name: model.get_submodule(name) for name in paths.layers}
 
 
-def _first_dimensions(model: nn.Module, layers: dict[str, nn.Module], x: Tensor) -> dict[str, list[int]]:
-    """The first dimension of what each layer is given, every time that a forward pass uses it."""
-    uses: dict[str, list[int]] = {}
-
-    def note(name):
-        return lambda _layer, given: uses.setdefault(name, []).append(given[0].shape[0] if given[0].ndim > 1 else -1)
-
-    handles = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
-    with torch.no_grad():
-        model(x)
-    for handle in handles:
-        handle.remove()
-    return uses
+def _parts(model, x, y, output, paths: Paths, alone: dict[int, Tensor], batch: int) -> list[Part]:
+    try:
+        pieces = [
+            _batch(model, x, y, output, paths, alone, slice(start, start + batch)) for start in range(0, len(x), batch)
+        ]
+    except Uneven as found:
+        paths.leave(found.layers)
+        return _parts(model, x, y, output, paths, alone, batch)
+    return [type(same[0]).join(list(same)) for same in zip(*pieces, strict=True)]
 
 
-def _rest(model: nn.Module, factored: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """The trainable parameters that no factored layer holds."""
-    held = {id(parameter) for layer in factored.values() for parameter in layer.parameters()}
-    rest = {
-        name: parameter.detach()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and id(parameter) not in held
-    }
+def _batch(model, x, y, output, paths: Paths, alone: dict[int, Tensor], rows: slice) -> list[Part]:
+    layers, rest = {name: model.get_submodule(name) for name in paths.layers}, paths.rest(model)
+    there = {row - rows.start: outputs for row, outputs in alone.items() if rows.start <= row < rows.stop}
+    x, y = x[rows], y[rows]
+    parts = []
+    if layers or there:
+        with capturing(layers) as uses:
+            outputs = model(x.clone())
+        for row, expected in there.items():
+            if (size := mixed(expected, outputs[row].detach())) is not None:
+                refuse_mixing(rows.start + row, size)
+        values = output(outputs, y)
+        parts = _factored(layers, uses, values, len(x), check=bool(alone) and rows.start == 0)
     if rest:
-        _say_once(tuple(rest))
-    return rest
+        _say_once(rest)
+        parts.append(Rows(REST, rest, _general(model, x, y, output, paths, rest)))
+    return parts
+
+
+def _factored(layers: dict[str, nn.Module], uses, values: Tensor, count: int, check: bool) -> list[Part]:
+    """The parts of the factored layers. check: compare their sums with those of the same backward pass.
+
+    Raises Uneven naming layers that are not used once, or whose sum is another.
+    """
+    if uneven := {name: why for name in layers if (why := reason(uses[name], count))}:
+        raise Uneven(uneven)
+    wanted = [uses[name][0].zeros for name in layers]
+    own = [list(layer.parameters()) for layer in layers.values()] if check else []
+    found = gradients_at(values.sum(), [*wanted, *chain(*own)])
+    parts = [
+        rule(layer)(layer, name, uses[name][0].given, b)
+        for (name, layer), b in zip(layers.items(), found[: len(wanted)], strict=True)
+    ]
+    whole = iter(found[len(wanted) :])
+    for part, parameters in zip(parts, own, strict=False):
+        if (size := sums(part, [next(whole) for _ in parameters])) is not None:
+            why = f"the sum of its gradients differs by {size:.1g} of their length from one backward pass"
+            raise Uneven({part.name: why})
+    return parts
+
+
+def _general(model, x: Tensor, y: Tensor, output, paths: Paths, names: tuple[str, ...]) -> Tensor:
+    if not paths.one_by_one:
+        try:
+            return by_vmap(model, names, x, y, output)
+        except FAILURES as error:
+            paths.take_one_by_one(model, first_line(error), len(x))
+    return one_by_one(model, names, x, y, output)
 
 
 @functools.cache
 def _say_once(names: tuple[str, ...]):
     log.warning("per-example gradients of %s take the general path: a row of gradients an example", ", ".join(names))
-
-
-def _batch(model, x, y, output, factored, rest) -> list[Part]:
-    given, results = {}, {}
-
-    def keep(name):
-        def hook(_layer, inputs, result):
-            given[name], results[name] = inputs[0].detach(), result
-
-        return hook
-
-    handles = [layer.register_forward_hook(keep(name)) for name, layer in factored.items()]
-    try:
-        values = output(model(x), y)
-    finally:
-        for handle in handles:
-            handle.remove()
-    wanted = [results[name] for name in factored]
-    found = torch.autograd.grad(values.sum(), wanted, materialize_grads=True, allow_unused=True) if wanted else []
-    parts = [rule(layer)(layer, name, given[name], b) for (name, layer), b in zip(factored.items(), found, strict=True)]
-    if rest:
-        one = lambda state, x, y: output(functional_call(model, state, (x[None],)), y[None])[0]  # noqa: E731
-        with torch.no_grad():  # the factored layers' own weights require gradients: nobody asks for these here
-            rows = vmap(grad(one), in_dims=(None, 0, 0))(rest, x, y)
-        parts.append(Rows("rest", tuple(rest), torch.cat([row.flatten(1) for row in rows.values()], 1)))
-    return parts

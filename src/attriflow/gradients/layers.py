@@ -18,9 +18,13 @@ def rule(layer: nn.Module) -> Callable[[nn.Module, str, Tensor, Tensor], Part] |
     return RULES.get(type(layer)) if _SUPPORTED.get(type(layer), lambda _: True)(layer) else None
 
 
+def names_of(layer: nn.Module) -> tuple[str, ...]:
+    """The parameters that a rule gives the gradients of, by their names within the layer."""
+    return tuple(each for each in ("weight", "bias") if getattr(layer, each, None) is not None)
+
+
 def _names(layer: nn.Module, name: str) -> tuple[str, ...]:
-    prefix = f"{name}." if name else ""
-    return tuple(f"{prefix}{each}" for each in ("weight", "bias") if getattr(layer, each, None) is not None)
+    return tuple(f"{name}.{each}" if name else each for each in names_of(layer))
 
 
 def _with_ones(a: Tensor, layer: nn.Module) -> Tensor:
