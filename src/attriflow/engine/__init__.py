@@ -22,7 +22,7 @@ from attriflow.device import CPU, inputs, labels
 from attriflow.engine import functional, layers
 from attriflow.engine.dropout import masks
 from attriflow.engine.optimisers import OPTIMISERS, learning_rate
-from attriflow.models import built, default_generator
+from attriflow.models import built, default_generator, made
 from attriflow.outputs import OUTPUTS, measured
 from attriflow.runs import Run
 from attriflow.streams import stream, torch_seed
@@ -177,7 +177,7 @@ def metrics(
 def initial_weights(build: Callable[[], nn.Module], seed: int, run: Run) -> nn.Module:
     """The module as the run's stream initialises it."""
     with default_generator(torch_seed(seed, run.stream, "weights")):
-        return build()
+        return made(build)
 
 
 def order(seed: int, run: Run, examples: np.ndarray, epoch: int) -> np.ndarray:

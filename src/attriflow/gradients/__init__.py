@@ -35,7 +35,7 @@ from attriflow.gradients.paths import (
     refuse_mixing,
     sums,
 )
-from attriflow.outputs import OUTPUTS
+from attriflow.outputs import OUTPUTS, WrongLabel
 
 __all__ = [
     "REST",
@@ -234,19 +234,24 @@ def _batch(model, x, y, output, paths: Paths, alone: dict[int, Tensor], rows: sl
     layers, rest = {name: model.get_submodule(name) for name in paths.layers}, paths.rest(model)
     there = {row - rows.start: outputs for row, outputs in alone.items() if rows.start <= row < rows.stop}
     x, y = x[rows], y[rows]
-    parts = []
-    if layers or there:
-        with capturing(layers) as uses:
-            outputs = model(x.clone())
+    with capturing(layers) as uses, torch.set_grad_enabled(bool(layers)):
+        outputs = model(x.clone())
         for row, expected in there.items():
             if (size := mixed(expected, outputs[row].detach())) is not None:
                 refuse_mixing(rows.start + row, size)
-        values = output(outputs, y)
-        parts = _factored(layers, uses, values, len(x), check=bool(alone) and rows.start == 0)
+        values = _values(output, outputs, y, rows.start)
+    parts = _factored(layers, uses, values, len(x), check=bool(alone) and rows.start == 0)
     if rest:
         _say_once(rest)
         parts.append(Rows(REST, rest, _general(model, x, y, output, paths, rest)))
     return parts
+
+
+def _values(output, outputs: Tensor, y: Tensor, start: int) -> Tensor:
+    try:
+        return output(outputs, y)
+    except WrongLabel as error:
+        raise WrongLabel(start + error.example, error.reason) from None
 
 
 def _factored(layers: dict[str, nn.Module], uses, values: Tensor, count: int, check: bool) -> list[Part]:

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -146,8 +147,8 @@ def candidates(model: nn.Module) -> dict[str, nn.Module]:
 
 def chosen(count: int) -> list[int]:
     """Places of the examples that are looked at: the first, the last, and some in between that are drawn."""
-    drawn = stream(0, "gradients", "check", count).integers(0, count, _DRAWN)
-    return sorted({0, count - 1, *drawn.tolist()})
+    between = stream(0, "gradients", "check", count).permutation(np.arange(1, count - 1))[:_DRAWN]
+    return sorted({0, count - 1, *between.tolist()})
 
 
 def mixed(alone: Tensor, together: Tensor) -> float | None:
@@ -158,8 +159,8 @@ def mixed(alone: Tensor, together: Tensor) -> float | None:
 def refuse_mixing(row: int, size: float):
     """Raise the ValueError of a model whose outputs for an example depend on the other examples."""
     raise ValueError(
-        f"the outputs of the model for example {row} alone differ from those in a batch by {size:.1g} of their size: it "
-        f"mixes examples (a mean or softmax over the batch, batch normalisation without running statistics or in "
+        f"the outputs of the model for example {row} alone differ from those in a batch by {size:.1g} of their size: "
+        f"it mixes examples (a mean or softmax over the batch, batch normalisation without running statistics or in "
         f"training mode), so an example has no gradient of its own; let every output depend on its own example alone"
     )
 
@@ -293,8 +294,8 @@ def _refuse_shape(outputs: Tensor, count: int):
         )
     if not outputs.requires_grad:
         raise ValueError(
-            "the outputs of the model depend on none of the parameters that are attributed: they are frozen, unused, or "
-            "the forward pass is under torch.no_grad()"
+            "the outputs of the model depend on none of the parameters that are attributed: they are frozen, unused, "
+            "or the forward pass is under torch.no_grad()"
         )
 
 
@@ -305,8 +306,8 @@ def _refuse_outputs(model: nn.Module, x: Tensor, row: int, alone: Tensor, togeth
         again = model(x.clone())
         if mixed(together, again[row]) is not None:
             raise ValueError(
-                f"the outputs of the model for example {row} differ from call to call: it draws random numbers or changes "
-                f"its own state in evaluation mode, so gradients are of another model each time"
+                f"the outputs of the model for example {row} differ from call to call: it draws random numbers or "
+                f"changes its own state in evaluation mode, so gradients are of another model each time"
             )
     refuse_mixing(row, size)
 

@@ -22,6 +22,7 @@ from torch import nn
 from attriflow import changes, lora
 from attriflow.device import CPU
 from attriflow.io import load_weights
+from attriflow.outputs import logits_only
 from attriflow.registry import Registry
 from attriflow.runs import Run
 from attriflow.streams import stream
@@ -58,7 +59,15 @@ def default_generator(seed: int | None = None) -> Iterator[None]:
 def built(build: Callable[[], nn.Module]) -> nn.Module:
     """A module whose weights will be replaced; no draw of another is changed."""
     with default_generator():
-        return build()
+        return made(build)
+
+
+def made(build: Callable[[], nn.Module]) -> nn.Module:
+    """A module as everything here takes it: whatever its forward pass returns, it gives logits."""
+    module = build()
+    if logits_only not in module._forward_hooks.values():
+        module.register_forward_hook(logits_only)
+    return module
 
 
 def with_adapters(
