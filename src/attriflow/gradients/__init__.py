@@ -242,7 +242,8 @@ def _batch(model, x, y, output, paths: Paths, alone: dict[int, Tensor], rows: sl
         values = _values(output, outputs, y, rows.start)
     parts = _factored(layers, uses, values, len(x), check=bool(alone) and rows.start == 0)
     if rest:
-        _say_once(rest)
+        if not paths.one_by_one:
+            _say_once(rest)
         parts.append(Rows(REST, rest, _general(model, x, y, output, paths, rest)))
     return parts
 

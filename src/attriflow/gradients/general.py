@@ -18,12 +18,28 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def called(model: nn.Module, state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Outputs of a model with other values for the parameters that are named as `named_parameters` names them.
+
+    Every name that a parameter has gets the value. A module with several names is filled once: `functional_call` would
+    fill it once for each, and put back the wrong tensor afterwards.
+    """
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    full = {
+        f"{path}.{own}" if path else own: state[first[id(parameter)]]
+        for path, module in model.named_modules()
+        for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
+        if first[id(parameter)] in state
+    }
+    return functional_call(model, full, (x,), tie_weights=False)
+
+
 def by_vmap(model: nn.Module, names: Iterable[str], x: Tensor, y: Tensor, output: Output) -> Tensor:
     """Gradients (n, p) with respect to the named parameters, in that order."""
     state = {name: model.get_parameter(name).detach() for name in names}
 
     def one(state: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return output(functional_call(model, state, (x[None],)), y[None])[0]
+        return output(called(model, state, x[None]), y[None])[0]
 
     with torch.no_grad():  # other parameters require gradients: nobody asks for these here
         rows = vmap(grad(one), in_dims=(None, 0, 0))(state, x.clone(), y)

@@ -313,7 +313,7 @@ def _refuse_outputs(model: nn.Module, x: Tensor, row: int, alone: Tensor, togeth
 
 
 def _difference(found: Tensor, expected: Tensor, total: Tensor) -> float | None:
-    """The length of a difference in units of the expected one's, if further than rounding explains.
+    """The length of a difference in units of the longer one's, if further than rounding explains.
 
     Numbers that are not finite are left to those who look at all examples.
     """
@@ -322,7 +322,7 @@ def _difference(found: Tensor, expected: Tensor, total: Tensor) -> float | None:
     difference, length, tolerance = (found - expected).norm(), expected.norm(), _TOLERANCE.get(expected.dtype, _ROUGH)
     if difference <= tolerance * torch.maximum(length, _FLOOR * total):
         return None
-    return float(difference / length) if length > 0 else torch.inf
+    return float(difference / torch.maximum(length, found.norm()))
 
 
 def _in_order_of(part: Part, gradients: dict[str, Tensor]) -> Tensor:
