@@ -22,6 +22,7 @@ from torch import nn
 from attriflow import changes, lora
 from attriflow.device import CPU
 from attriflow.io import load_weights
+from attriflow.models._last import last_parameters
 from attriflow.outputs import logits_only
 from attriflow.registry import Registry
 from attriflow.runs import Run
@@ -162,8 +163,8 @@ class Trained:
         Only the chosen parameters require gradients.
 
         part: of a score, for which the model is taken: its 'gradients', or TRAK's 'residuals', of which a change may
-        leave one alone. parameters: 'all', 'last' for those of the last layer, or a pattern of their names
-        (`blocks.*`). Where there are adapters, they are all the parameters there are.
+        leave one alone. parameters: 'all', 'last' for those of the layer that makes the output (`_last.py`), or a
+        pattern of their names (`blocks.*`). Where there are adapters, they are all the parameters there are.
         Raises ValueError for an epoch that was not kept, for weights of another architecture, and for a pattern that
         no parameter matches.
         """
@@ -177,8 +178,9 @@ class Trained:
             )
         if self.change.get("kind") == "lora":
             fill_adapters(module, self.adapters[self._number], f"{self.name}, adapter {self._number}")
-        select(module, parameters)
-        return module.to(self.device, self.dtype).eval()
+        module.to(self.device, self.dtype).eval()
+        select(module, parameters, self.build)
+        return module
 
     def _expect_kept(self, epoch: int | str):
         if epoch not in self.checkpoints:
@@ -200,15 +202,22 @@ class Trained:
         return stream(self.seed, "scores", self.name, *names)
 
 
-def select(module: nn.Module, parameters: str):
-    """Let only the chosen parameters require gradients; see `Trained.model`."""
-    names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-    layer = names[-1].rpartition(".")[0]
-    pattern = {"all": "*", "last": f"{layer}.*" if layer else names[-1]}.get(parameters, parameters)
-    chosen = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+def select(module: nn.Module, parameters: str, build: Callable[[], nn.Module]):
+    """Let only the chosen parameters require gradients; see `Trained.model`. build: what made the module.
+
+    A pattern may name a tied parameter by any of its names.
+    """
+    everything = [name for name, each in module.named_parameters() if each.requires_grad]
+    if parameters == "last":
+        chosen = last_parameters(module, build)
+    else:
+        pattern = "*" if parameters == "all" else parameters
+        named = module.named_parameters(remove_duplicate=False)
+        matched = {id(each) for name, each in named if fnmatch.fnmatchcase(name, pattern)}
+        chosen = [name for name in everything if id(module.get_parameter(name)) in matched]
     if not chosen:
-        raise ValueError(f"parameters: no parameter matches '{parameters}'; the model has {names}")
-    for name in names:
+        raise ValueError(f"parameters: no parameter matches '{parameters}'; the model has {everything}")
+    for name in everything:
         module.get_parameter(name).requires_grad_(name in chosen)
 
 
