@@ -69,6 +69,9 @@ class _Module(backend_registration._DummyBackendModule):
     def set_rng_state(self, state, device=None):
         pass
 
+    def get_amp_supported_dtype(self):
+        return [torch.float16]
+
 
 # before the first derivative is taken in this process: autograd counts the devices then
 backend_registration._setup_privateuseone_for_python_backend(SIM, backend_module=_Module())

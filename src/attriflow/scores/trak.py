@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.device import inputs, labels
-from attriflow.gradients import per_example
+from attriflow.gradients import of_several
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.memory import Size
 from attriflow.models import Trained
-from attriflow.outputs import loss, only
+from attriflow.outputs import loss, mean, of_labels, only
 from attriflow.projection import project
 from attriflow.scores import of_gradients, running_mean
 from attriflow.spectrum import Spectrum
@@ -54,10 +54,7 @@ def prepare(
     found = residuals(member, split, epoch=epoch, parameters=parameters)
     model = member.model(epoch, parameters)
     modelled, explained = (_value, _minus_loss) if split.regression else ("margin", "margin")
-    sets = [
-        per_example(model, split.train_x, split.train_y, modelled),
-        per_example(model, split.test_x, split.test_y, explained),
-    ]
+    sets = of_several(model, (split.train_x, split.train_y, modelled), (split.test_x, split.test_y, explained))
     train, test = project(sets, member.stream, dimension=proj_dim, kind=projection)
     kernel = sum(part.double().T @ part.double() for part in train.split(_ROWS)) / len(train)
     ones = np.ones_like(found["residuals"])
@@ -92,8 +89,7 @@ def _residuals(model: nn.Module, split: Split) -> Tensor:
         outputs = model(inputs(model, split.train_x))
     if split.regression:
         return 2 * (y - only(outputs))
-    right = torch.softmax(outputs, -1).gather(-1, y[..., None])
-    return (1 - right).flatten(1).mean(1)
+    return mean(1 - of_labels(torch.softmax(outputs, -1), y), y)
 
 
 def memory(size: Size, *, proj_dim: int) -> int:
