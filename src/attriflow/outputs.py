@@ -146,7 +146,7 @@ def quality(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
     R² is 1 - mean squared error / variance of these labels; there is none where they are all the same.
     """
-    found = {"loss": float(loss(logits, labels).mean())}
+    found = {"loss": float(loss(logits, labels).detach().mean())}
     if not labels.is_floating_point():
         counted = labels != IGNORED
         return found | {"accuracy": float((logits.argmax(-1) == labels)[counted].double().mean())}

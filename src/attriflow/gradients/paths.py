@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 
 # Relative to the length of a layer's gradient. Rounding in batches of another size is some 1e-15 of it in float64 and
 # 1e-6 in float32; models that compute a part in float32 whatever they are given (some normalisations) differ by 1e-7.
-# Wrong ways differ by .01 to 1. What is found in float32 is looked at again in float64 before it is believed.
-_TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3}
-_ROUGH = 5e-2  # of what a model returns in half precision
+# Wrong ways differ by .01 to 1, as a rule. What is found in float32 is looked at again in float64.
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
+_ROUGH = 5e-3  # of what a model returns in half precision
+_OUTPUTS = 10  # times the tolerance, of outputs: a layer that differs takes another way, a model is refused
 _FLOOR = 1e-3  # of the tolerance, of the length of the whole gradient: gradients that are zero but for rounding
 _ALWAYS = 8  # data that are looked at in any case; then every time that the number of them has doubled
 _DRAWN = 2  # examples besides the first and the last
@@ -153,7 +154,7 @@ def chosen(count: int) -> list[int]:
 
 def mixed(alone: Tensor, together: Tensor) -> float | None:
     """How far the outputs of one example are from those in a batch, if further than rounding explains."""
-    return _difference(together, alone, alone.norm())
+    return _difference(together, alone, alone.norm(), _OUTPUTS)
 
 
 def refuse_mixing(row: int, size: float):
@@ -312,14 +313,15 @@ def _refuse_outputs(model: nn.Module, x: Tensor, row: int, alone: Tensor, togeth
     refuse_mixing(row, size)
 
 
-def _difference(found: Tensor, expected: Tensor, total: Tensor) -> float | None:
+def _difference(found: Tensor, expected: Tensor, total: Tensor, times: int = 1) -> float | None:
     """The length of a difference in units of the longer one's, if further than rounding explains.
 
     Numbers that are not finite are left to those who look at all examples.
     """
     if not bool(torch.isfinite(expected).all()):
         return None
-    difference, length, tolerance = (found - expected).norm(), expected.norm(), _TOLERANCE.get(expected.dtype, _ROUGH)
+    difference, length = (found - expected).norm(), expected.norm()
+    tolerance = times * _TOLERANCE.get(expected.dtype, _ROUGH)
     if difference <= tolerance * torch.maximum(length, _FLOOR * total):
         return None
     return float(difference / torch.maximum(length, found.norm()))
