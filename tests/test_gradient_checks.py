@@ -411,8 +411,20 @@ MIXED = {
 @pytest.mark.parametrize("how", MIXED)
 def test_outputs_that_depend_on_the_batch_are_refused(how, dtype):
     x, y = vectors()
-    with pytest.raises(ValueError, match=r"outputs of the model for example \d+ alone differ from those in a batch"):
-        per_example(member(partial(Mixes, MIXED[how]), dtype).model(), x, y, "loss")
+    model = member(partial(Mixes, MIXED[how]), dtype).model()
+    for _ in range(2):  # the second time, too
+        with pytest.raises(
+            ValueError, match=r"outputs of the model for example \d+ alone differ from those in a batch"
+        ):
+            per_example(model, x, y, "loss")
+
+
+def test_outputs_that_depend_on_a_batch_larger_than_the_checked_one_are_refused():
+    x, y = vectors(100)
+    model = member(partial(Mixes, lambda h: h if len(h) < 50 else 2 * h)).model()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="example 0 alone differ from those in a batch"):
+            per_example(model, x, y, "loss")
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e10, 1e30])

@@ -169,7 +169,7 @@ def per_example(
     with torch.enable_grad():
         alone = paths.check(model, x)
         parts = _parts(model, x, y, output, paths, alone, batch)
-    paths.handed_out = True
+    paths.accept(x)
     gradients = Gradients(parts)
     bad = torch.nonzero(~torch.isfinite(gradients.squared_norms())).flatten().tolist()
     if bad:
