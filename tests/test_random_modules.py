@@ -35,7 +35,8 @@ class Step(nn.Module):
             parametrizations.weight_norm(self.layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.layer(input=x) if self.use == "keyword" else self.layer(x)
+        by_name = self.use == "keyword" and not isinstance(self.layer, nn.RMSNorm)  # which calls it x
+        h = self.layer(input=x) if by_name else self.layer(x)
         if self.use == "twice":
             h = self.layer(torch.tanh(h))
         if self.use == "weight again":
