@@ -70,7 +70,8 @@ def prepare(
             w.sub_(u, alpha=penalty)
         if len(step.examples) == 0:
             continue
-        x, y = split.train_x[step.examples], split.train_y[step.examples]
+        rows = step.examples.numpy()  # numpy takes a tensor of one index for a number
+        x, y = split.train_x[rows], split.train_y[rows]
         gradients = per_example(model, x, y, "loss").to(dtype)
         inner = _times(gradients, u) / len(x)  # (b, m)
         scores[step.examples.to(member.device)] += inner
