@@ -189,7 +189,7 @@ def stack_size(build: Callable[[], nn.Module], device: torch.device, bytes_a_num
     """How many runs of a module train best together."""
     trained = sum(parameter.numel() for parameter in built(build).parameters() if parameter.requires_grad)
     room = STACK_BYTES if device.type == "cpu" else DEVICE_BYTES
-    return max(1, min(MOST_IN_A_STACK, room // (3 * bytes_a_number * trained)))
+    return max(1, min(MOST_IN_A_STACK, room // (3 * bytes_a_number * max(1, trained))))
 
 
 def groups(runs: list[Run], size: int, count: Callable[[Run], int]) -> list[tuple[Run, ...]]:

@@ -120,8 +120,8 @@ def _expect_used(free: dict[str, Tensor | None], idle: dict[str, Tensor | None])
     changed += [name for name, gradient in idle.items() if gradient is not None]
     if changed:
         raise ValueError(
-            f"some steps use the parameter '{changed[0]}' and others do not, so runs would depend on what trains with "
-            f"them; let every forward pass use all parameters (0 * parameter.sum() in the output will do)"
+            f"some steps use the parameter '{changed[0]}' as an attribute of its module and others do not, so they "
+            f"cannot be stacked; let every forward pass use all parameters (0 * parameter.sum() in the output will do)"
         )
 
 
