@@ -41,12 +41,15 @@ class Stack:
         self._first = aliases(self._module)
         for name in self._masks:
             _mask_from_outside(self._module.get_submodule(name))
+        self._slots = _slots(self._module)
         self._together = together
         self._losses = vmap(self._loss, in_dims=(0, 0, None, 0, 0, 0), randomness="error") if together else self._loss
 
     def _loss(self, free, stacked, shared, x: Tensor, y: Tensor, shares: Tensor) -> Tensor:
         """The weighted loss of one run."""
-        return (loss(functional_call(self._module, free | stacked | shared, (x,)), y) * shares).sum()
+        held = free | stacked | shared
+        slots = {slot: held[name] for slot, name in self._slots.items()}
+        return (loss(functional_call(self._module, slots, (x,), tie_weights=False), y) * shares).sum()
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the weights, name -> (runs, ...), as the module's state dict names them; what is shared, a view.
@@ -73,7 +76,10 @@ class Stack:
             losses, found = self._gradients(*given)
         else:
             passed = [self._gradients(*(_row(each, run) for each in given)) for run in range(len(places))]
-            losses, found = torch.stack([own for own, _ in passed]), map(torch.stack, zip(*(each for _, each in passed)))
+            losses, found = (
+                torch.stack([own for own, _ in passed]),
+                map(torch.stack, zip(*(each for _, each in passed))),
+            )
         for gradient, new in zip(self.flat.gradients.values(), found, strict=True):
             gradient.mul_(decay).add_(new)
         return losses
@@ -123,6 +129,22 @@ def _expect_used(free: dict[str, Tensor | None], idle: dict[str, Tensor | None])
             f"some steps use the parameter '{changed[0]}' as an attribute of its module and others do not, so they "
             f"cannot be stacked; let every forward pass use all parameters (0 * parameter.sum() in the output will do)"
         )
+
+
+def _slots(module: nn.Module) -> dict[str, str]:
+    """Every place of a parameter or buffer by one name, and the first name of what stands there.
+
+    `functional_call` finds ties and layers at two places by itself, but leaves its tensors in the latter, and the next
+    call then misses their ties.
+    """
+    first = {id(each): name for name, each in [*module.named_parameters(), *module.named_buffers()]}
+    places = (
+        (f"{path}.{name}" if path else name, each)
+        for path, owner in module.named_modules()
+        for name, each in [*owner._parameters.items(), *owner._buffers.items()]
+        if each is not None
+    )
+    return {place: first[id(each)] for place, each in places}
 
 
 def _row(values, run: int):
