@@ -32,9 +32,9 @@ def backwards(member: Trained, split: Split, epochs: int | str = "all") -> Itera
     """The steps of the last `epochs` epochs, the last step first.
 
     The member is trained once more, alone and on the kind of device that trained it, to the bit. Its weights wait in a
-    temporary file, 4 bytes a trained number and step, which is gone when the iterator is. Raises ValueError where run or recipe are not
-    known, where there are fewer epochs, and where training does not end at the member's last checkpoint; OSError where
-    the file would not fit.
+    temporary file, 4 bytes for each trained number and step, which is gone when the iterator is. Raises ValueError
+    where run or recipe are not known, where there are fewer epochs, and where training does not end at the member's
+    last checkpoint; OSError where the file would not fit.
     """
     if member.run is None or member.recipe is None:
         raise ValueError(f"member {member.name}: its run and recipe are not known, so it cannot be trained once more")

@@ -76,10 +76,8 @@ class Stack:
             losses, found = self._gradients(*given)
         else:
             passed = [self._gradients(*(_row(each, run) for each in given)) for run in range(len(places))]
-            losses, found = (
-                torch.stack([own for own, _ in passed]),
-                map(torch.stack, zip(*(each for _, each in passed))),
-            )
+            losses = torch.stack([own for own, _ in passed])
+            found = [torch.stack(each) for each in zip(*(each for _, each in passed), strict=True)]
         for gradient, new in zip(self.flat.gradients.values(), found, strict=True):
             gradient.mul_(decay).add_(new)
         return losses

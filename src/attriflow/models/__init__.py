@@ -246,13 +246,18 @@ def completed(module: nn.Module, weights: dict[str, torch.Tensor], name: str) ->
     for names in groups.values():
         given = [each for each in names if each in weights]
         for other in given[1:]:
-            if not torch.equal(weights[given[0]], weights[other]):
+            if not _same(weights[given[0]], weights[other]):
                 raise ValueError(
                     f"checkpoint {name}: '{given[0]}' and '{other}' are one weight of the model, which ties them, but "
                     f"differ; keep the right one, or build the model without the tie"
                 )
         completed |= {each: weights[given[0]] for each in names if given}
     return completed
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two weights have the same numbers, NaN among them, in whatever precision."""
+    return first.shape == second.shape and torch.allclose(first.double(), second.double(), 0, 0, equal_nan=True)
 
 
 def differences(module: nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
