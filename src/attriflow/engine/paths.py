@@ -45,12 +45,13 @@ def choose(fresh: Callable[[], nn.Module], x: Tensor, y: Tensor) -> Path:
     """
     rows, one_label = _rows(x, y), y.ndim == 1 and (y.is_floating_point() or bool((y >= 0).all()))
     x, y = x[rows].cpu(), y[rows].cpu()
-    module = fresh()
+    start = partial(_moved, fresh, _MOVED)
+    module = start()
     functional.refuse_batch_normalisation(module)
     _refuse_overlaps(module)
+    perceptron = one_label and layers.supports(module)
     x = x.to(next(module.parameters()).dtype) if x.is_floating_point() else x
-    start = partial(_moved, fresh, _MOVED)
-    _refuse_what_no_run_reproduces(start(), x)
+    _refuse_what_no_run_reproduces(module, x)
     plain = _plain(start(), x, y)
     if not plain.loss.isfinite():
         start, plain = fresh, _plain(fresh(), x, y)
@@ -59,7 +60,7 @@ def choose(fresh: Callable[[], nn.Module], x: Tensor, y: Tensor) -> Path:
         raise ValueError("no output of the model uses a parameter that requires gradients: there is nothing to train")
     if idle:
         log.warning("no output uses the parameters %s: they stay as they are, weight decay included", sorted(idle))
-    for name, path in _paths(one_label and layers.supports(module), idle):
+    for name, path in _paths(perceptron, idle):
         if (different := _difference(path, start(), plain, x, y)) is None:
             return path
         log.warning("%s does not train this model (%s)", name, different)
@@ -245,27 +246,28 @@ def refuse_other_outcome(
 ):
     """Raise ValueError naming a run whose saved weights, in a module built anew, are not what the stack has trained.
 
-    state: name -> (runs, ...). Compared are losses of a few examples without dropout, each alone in the module and
-    together in the stack. Gradients in the stack's buffers are lost. A run whose loss is no number is passed over.
+    state: name -> (runs, ...). Compared are losses of a few examples without dropout; of the first run, each alone in
+    the module and together in the stack. Gradients in the stack's buffers are lost. A run whose loss is no number is
+    passed over.
     """
     rows = _rows(x, y)
     noise = [x.new_ones((len(runs), len(rows), *site.shape), dtype=torch.float32) for site in stack.dropouts]
     trained = stack.backward(y, rows.expand(len(runs), -1), None, noise, 0.0)
     module = built(build).to(x.device, stack.flat.values.dtype)
     _without_dropout(module)
+    if wrong := differences(module, {name: values[0] for name, values in state.items()}):
+        raise ValueError(f"training {runs[0]}: its weights do not fit the model again: {'; '.join(wrong)}")
     x, y = x[rows].to(stack.flat.values.dtype) if x.is_floating_point() else x[rows], y[rows]
     tolerance = _OUTCOME.get(x.device.type, _OUTCOME_ELSEWHERE)
-    for place, (run, ours) in enumerate(zip(runs, trained.tolist(), strict=True)):
-        own = {name: values[place] for name, values in state.items()}
-        if wrong := differences(module, own):
-            raise ValueError(f"training {run}: its weights do not fit the model again: {'; '.join(wrong)}")
-        module.load_state_dict(own)
-        with default_generator():
-            outputs = torch.cat([_outputs(module, each[None]) for each in x])
-        saved = float(loss(outputs, y).mean())
-        if math.isfinite(ours) and not abs(saved - ours) <= tolerance * (1 + float(outputs.abs().max()) + abs(ours)):
-            raise ValueError(
-                f"training {run}: the saved model has a loss of {saved:.6g} on {len(x)} examples, where the engine has "
-                f"{ours:.6g}: what was trained is not what its weights say; make everything that outputs depend on a "
-                f"parameter or a buffer of the module, and let no output depend on other examples"
-            )
+    with default_generator():
+        for place, (run, ours) in enumerate(zip(runs, trained.tolist(), strict=True)):
+            module.load_state_dict({name: values[place] for name, values in state.items()})
+            outputs = _outputs(module, x) if place else torch.cat([_outputs(module, each[None]) for each in x])
+            saved, largest = float(loss(outputs, y).mean()), float(outputs.abs().max())
+            different = not abs(saved - ours) <= tolerance * (1 + largest + abs(ours))
+            if math.isfinite(ours) and different:
+                raise ValueError(
+                    f"training {run}: the saved model has a loss of {saved:.6g} on {len(x)} examples, where the engine "
+                    f"has {ours:.6g}: what was trained is not what its weights say; make all that outputs depend "
+                    f"on a parameter or a buffer of the module, and let no output depend on other examples"
+                )
