@@ -169,6 +169,19 @@ def test_a_walk_back_that_grows_stops_at_once(small, monkeypatch):
     assert len(taken) < 24
 
 
+def test_of_many_test_examples_a_sum_goes_first(small, monkeypatch):
+    monkeypatch.setattr(dvemb, "_MANY", 4)
+    walked, walk = [], dvemb._walk
+    monkeypatch.setattr(dvemb, "_walk", lambda *given: walked.append(len(given[-1])) or walk(*given))
+    member = trained(SMALL, small, PLAIN)
+    close(scores(member, small), reference.data_value_embedding(member, small, "fisher"))
+    assert walked == [1, 4]
+    member = trained(SMALL, loud(small), PLAIN | {"learning_rate": 0.3, "epochs": 8}, Run("a"))
+    with pytest.raises(ValueError, match="walked back by the curvature 'fisher'"):
+        scores(member, loud(small))
+    assert walked == [1, 4, 1]
+
+
 def test_scores_permute_with_the_training_examples(small):
     moved = np.random.default_rng(1).permutation(20)
     other = replace(small, train_x=small.train_x[moved], train_y=small.train_y[moved])
