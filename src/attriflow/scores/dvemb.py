@@ -76,7 +76,7 @@ def prepare(
 
 
 def _walk(member: Trained, model: nn.Module, split: Split, curvature: str, steps: Iterable[Step], w: Tensor) -> Tensor:
-    """Scores (n, m) of vectors w (m, p), changed in place. Raises ValueError at the step at which they grow too much."""
+    """Scores (n, m) of vectors w (m, p), changed in place. Raises ValueError at the step where they grow too long."""
     # ASSUME: the paper follows plain SGD; the momentum buffer and weight decay of sgd are followed as well.
     momentum, penalty = member.recipe["momentum"], member.recipe["weight_decay"]
     u = torch.zeros_like(w)  # what a unit of gradient does at the step
