@@ -63,7 +63,7 @@ def choose(fresh: Callable[[], nn.Module], x: Tensor, y: Tensor) -> Path:
     for name, path in _paths(perceptron, idle):
         if (different := _difference(path, start(), plain, x, y)) is None:
             return path
-        log.warning("%s does not train this model (%s)", name, different)
+        log.warning("%s does not train this model (%s); a slower one is tried", name, different)
     raise ValueError(
         f"the engine does not train what this model is: {different}; its outputs and gradients must come from its "
         f"parameters and buffers alone: no hooks on gradients, no weights outside of the module, no buffers that a "
