@@ -14,14 +14,15 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from attriflow import outputs
 from attriflow.data import Split
 from attriflow.device import CPU, inputs, labels
-from attriflow.engine import paths
+from attriflow.engine import functional, paths
 from attriflow.engine.dropout import masks
 from attriflow.engine.optimisers import OPTIMISERS, learning_rate
-from attriflow.models import built, default_generator, fill
+from attriflow.models import built, completed, default_generator
 from attriflow.outputs import OUTPUTS, measured
 from attriflow.runs import Run
 from attriflow.streams import stream, torch_seed
@@ -132,11 +133,23 @@ def measure(
     found: dict[str, list[np.ndarray]] = {}
     with torch.no_grad():
         for index in range(len(next(iter(weights.values())))):
-            fill(module, {name: values[index] for name, values in weights.items()}, f"of run {index} that is measured")
-            logits = module(x)
+            logits = _passed(module, _double(weights, index, device), x)
             for name in measured(logits, y):
                 found.setdefault(name, []).append(OUTPUTS[name](logits, y).numpy(force=True))
     return {name: np.stack(values) for name, values in found.items()}
+
+
+def _passed(module: nn.Module, state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """What the module gives of x with the weights of a state. Raises ValueError where tied ones differ."""
+    state = completed(module, state, "that is measured")
+    held = {slot: state[name] for slot, name in functional.slots(module).items() if name in state}
+    return functional_call(module, held, (x,), tie_weights=False)
+
+
+def _double(weights: dict[str, Tensor], index: int, device: torch.device) -> dict[str, Tensor]:
+    """The state of one run: its numbers in float64, counters as they are."""
+    rows = {name: values[index].to(device) for name, values in weights.items()}
+    return {name: values.double() if values.is_floating_point() else values for name, values in rows.items()}
 
 
 def quality(
@@ -148,9 +161,10 @@ def quality(
 ) -> dict:
     """`outputs.quality` of one model on x (n, ...) and y (n, ...)."""
     module = built(build).to(device).double().eval()
-    fill(module, state, "that is measured")
+    stacked = {name: values[None] for name, values in state.items()}
     with torch.no_grad():
-        return outputs.quality(module(inputs(module, x)), labels(module, y))
+        logits = _passed(module, _double(stacked, 0, device), inputs(module, x))
+        return outputs.quality(logits, labels(module, y))
 
 
 def metrics(

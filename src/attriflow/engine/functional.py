@@ -41,15 +41,15 @@ class Stack:
         self._first = aliases(self._module)
         for name in self._masks:
             _mask_from_outside(self._module.get_submodule(name))
-        self._slots = _slots(self._module)
+        self._slots = slots(self._module)
         self._together = together
         self._losses = vmap(self._loss, in_dims=(0, 0, None, 0, 0, 0), randomness="error") if together else self._loss
 
     def _loss(self, free, stacked, shared, x: Tensor, y: Tensor, shares: Tensor) -> Tensor:
         """The weighted loss of one run."""
         held = free | stacked | shared
-        slots = {slot: held[name] for slot, name in self._slots.items()}
-        return (loss(functional_call(self._module, slots, (x,), tie_weights=False), y) * shares).sum()
+        state = {slot: held[name] for slot, name in self._slots.items()}
+        return (loss(functional_call(self._module, state, (x,), tie_weights=False), y) * shares).sum()
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the weights, name -> (runs, ...), as the module's state dict names them; what is shared, a view.
@@ -129,7 +129,7 @@ def _expect_used(free: dict[str, Tensor | None], idle: dict[str, Tensor | None])
         )
 
 
-def _slots(module: nn.Module) -> dict[str, str]:
+def slots(module: nn.Module) -> dict[str, str]:
     """Every place of a parameter or buffer by one name, and the first name of what stands there.
 
     `functional_call` finds ties and layers at two places by itself, but leaves its tensors in the latter, and the next

@@ -261,7 +261,7 @@ def refuse_other_outcome(
     tolerance = _OUTCOME.get(x.device.type, _OUTCOME_ELSEWHERE)
     with default_generator():
         for place, (run, ours) in enumerate(zip(runs, trained.tolist(), strict=True)):
-            module.load_state_dict({name: values[place] for name, values in state.items()})
+            module.load_state_dict({name: values[place].to(x.device) for name, values in state.items()})
             outputs = _outputs(module, x) if place else torch.cat([_outputs(module, each[None]) for each in x])
             saved, largest = float(loss(outputs, y).mean()), float(outputs.abs().max())
             different = not abs(saved - ours) <= tolerance * (1 + largest + abs(ours))
