@@ -63,6 +63,8 @@ def train_one(build, x, y, run: Run, recipe: dict, seed: int, before: int | None
 def dropout_sites(model: nn.Module, x: np.ndarray) -> dict[str, tuple[float, tuple[int, ...]]]:
     """name -> rate and shape of what each dropout layer masks, in the order of a forward pass."""
     found = {}
+    if not any(isinstance(layer, nn.Dropout) for layer in model.modules()):
+        return found  # a pass may change buffers
     for name, layer in model.named_modules():
         if isinstance(layer, nn.Dropout):
             layer.register_forward_pre_hook(

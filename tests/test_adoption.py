@@ -86,7 +86,104 @@ def test_a_view_of_a_large_tensor_does_not_bring_all_of_it(tmp_path):
     assert found.untyped_storage().nbytes() == 48
 
 
+@pytest.mark.parametrize("key", ["net", "model_state_dict", "weights"])
+def test_the_only_state_dict_in_a_file_is_found_under_any_key(tmp_path, key):
+    torch.save({key: weights(), "epoch": 3, "optimizer": {"state": {}, "param_groups": []}}, tmp_path / "m.pt")
+    assert equal(fitted(tmp_path / "m.pt"), weights())
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "net.0."])
+def test_a_prefix_of_all_weights_is_taken_off_and_said(tmp_path, suffix, prefix, caplog):
+    path = tmp_path / f"m{suffix}"
+    given = {f"{prefix}{name}": value for name, value in weights().items()}
+    safetensors.torch.save_file(given, path) if suffix == ".safetensors" else torch.save(given, path)
+    assert equal(fitted(path), weights())
+    assert f"the prefix '{prefix}' of all its weights is taken off" in caplog.text
+
+
+def test_a_prefix_that_the_module_has_itself_stays(tmp_path, caplog):
+    build = lambda: nn.Sequential(nn.Sequential(nn.Linear(4, 2)))  # noqa: E731 (both names begin with "0.0.")
+    torch.save(build().state_dict(), tmp_path / "m.pt")
+    assert adopted(tmp_path / "m.pt", sha256(tmp_path / "m.pt"), build).keys() == {"0.0.weight", "0.0.bias"}
+    assert not caplog.text
+
+
+def test_a_prefix_of_some_weights_stays_and_is_named(tmp_path):
+    given = {f"module.{name}" if name[0] == "1" else name: value for name, value in weights().items()}
+    torch.save(given, tmp_path / "m.pt")
+    with pytest.raises(
+        ValueError, match=r"1.bias: missing, expected \(3,\).*; module.1.bias: \(3,\), expected nothing"
+    ):
+        fitted(tmp_path / "m.pt")
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, and one layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.second.weight = self.first.weight
+        self.last = self.head
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x)))
+
+
+def tied(path: Path, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    safetensors.torch.save_file(given, path) if path.suffix == ".safetensors" else torch.save(given, path)
+    return adopted(path, sha256(path), Tied)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    "missing", [["second.weight", "last.weight", "last.bias"], ["first.weight", "head.weight", "head.bias"], []]
+)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_tied_weights_are_filled_from_whichever_name_is_there(tmp_path, suffix, missing, prefix):
+    state = {name: value.clone() for name, value in Tied().state_dict().items()}
+    given = {f"{prefix}{name}": value for name, value in state.items() if name not in missing}
+    found = tied(tmp_path / f"m{suffix}", given)
+    assert equal(found, state)
+    Tied().load_state_dict(found)
+    trained = Trained("own", 0, Tied, {0: {name: found[name] for name in found if name not in missing}}, {}).model()
+    assert trained.second.weight is trained.first.weight
+    assert equal(dict(trained.float().state_dict()), state)
+
+
+def test_tied_weights_that_differ_are_refused_by_both_names(tmp_path):
+    state = {name: value.clone() for name, value in Tied().state_dict().items()}
+    state["second.weight"][0, 0] += 1
+    message = "m.pt: 'first.weight' and 'second.weight' are one weight of the model, which ties them, but differ"
+    with pytest.raises(ValueError, match=message):
+        tied(tmp_path / "m.pt", state)
+
+
 # --- what is refused -----------------------------------------------------------------------------------------
+
+
+def test_names_of_another_model_are_refused_in_one_line_with_the_remedy(tmp_path):
+    torch.save({f"encoder.{name}x": value for name, value in weights().items()}, tmp_path / "m.pt")
+    with pytest.raises(ValueError) as caught:
+        fitted(tmp_path / "m.pt")
+    assert "none of its 9 weights has a name of the model's 9: they are called such as 'encoder.1.biasx'" in str(
+        caught.value
+    )
+    assert "rename them: torch.save(" in str(caught.value)
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+def test_of_many_weights_that_do_not_fit_the_first_are_named_and_the_others_counted(tmp_path):
+    torch.save({"1.bias": torch.zeros(3)}, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match=r"1.weight: missing, expected \(3, 4\); .*; and 2 more$"):
+        fitted(tmp_path / "m.pt")
+
+
+def test_two_state_dicts_under_keys_of_no_name_are_refused(tmp_path):
+    torch.save({"online": weights(), "average": weights()}, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match=r"holds a state dict under each of \['online', 'average'\]"):
+        read(tmp_path / "m.pt")
 
 
 def test_every_weight_that_does_not_fit_is_named(tmp_path):

@@ -96,6 +96,92 @@ def test_a_large_batch_is_taken_in_blocks(small, monkeypatch):
     close(scores(member, small), whole, rtol=1e-6)
 
 
+def frozen(name: str):
+    """A perceptron of which one layer, or one bias, is not trained."""
+    module = SMALL()
+    module.get_parameter(name).requires_grad_(False)
+    return module
+
+
+@pytest.mark.parametrize("name", ["1.weight", "1.bias", "3.weight", "3.bias"])
+@pytest.mark.parametrize("changes", [{}, {"momentum": 0.5, "weight_decay": 0.1}], ids=["plain", "momentum, penalty"])
+def test_what_is_frozen_is_not_walked_back(small, name, changes):
+    build = partial(frozen, name)
+    member = trained(build, small, PLAIN | changes, Run("a"))
+    steps = list(trajectory.backwards(member, small))
+    start = [each.detach().flatten() for each in engine.initial_weights(build, 0, Run("a")).parameters()]
+    assert torch.equal(steps[-1].weights, torch.cat(start))
+    found, change = scores(member, small, curvature="hessian"), losses_with_less_of_each(member, small, 1e-4)
+    assert np.corrcoef(found.flatten(), change.flatten())[0, 1] > 0.999
+
+
+def tied():
+    """A perceptron with a weight at two places."""
+    module = torch.nn.Sequential(torch.nn.Flatten(), *(torch.nn.Linear(6, 6) for _ in range(2)), torch.nn.Linear(6, 3))
+    module[2].weight = module[1].weight
+    return module
+
+
+def test_tied_weights_are_walked_back_once(small):
+    member = trained(tied, small, PLAIN, Run("a"))
+    found, change = scores(member, small, curvature="hessian"), losses_with_less_of_each(member, small, 1e-4)
+    assert np.corrcoef(found.flatten(), change.flatten())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 2, 3), (3, 2, 2)])
+@pytest.mark.parametrize("batch", [1, 19])
+def test_a_step_may_have_one_example(shape, batch):
+    """19: the last batch of 20 examples is one."""
+    some = toy_split(20, 4, shape, 3)
+    member = trained(
+        partial(mlp.build, shape, 3, hidden=[4], dropout=0.0),
+        some,
+        PLAIN | {"batch_size": batch, "epochs": 1},
+        Run("a"),
+    )
+    close(scores(member, some), reference.data_value_embedding(member, some, "fisher"))
+
+
+def loud(split: Split) -> Split:
+    """Inputs so large that the outer products of their gradients are beyond what a step back can take."""
+    return replace(split, train_x=6 * split.train_x, test_x=6 * split.test_x)
+
+
+def test_a_walk_back_that_grows_is_refused_with_what_would_do(small):
+    member = trained(SMALL, loud(small), PLAIN | {"learning_rate": 0.3, "epochs": 8}, Run("a"))
+    message = (
+        r"dvemb: member full-0: walked back by the curvature 'fisher', test gradients are \S+ times as long \d+ steps "
+        r"before the end .* at most 10 can be trusted.*times the learning rate is \S+; steps are stable below "
+        r"2 \(1 \+ momentum\) = 2; use `curvature: ggn`, a lower learning rate, or `epochs` of \d+ or fewer"
+    )
+    with pytest.raises(ValueError, match=message):
+        scores(member, loud(small))
+    assert np.isfinite(scores(member, loud(small), curvature="ggn")).all()
+
+
+def test_a_walk_back_that_grows_stops_at_once(small, monkeypatch):
+    member, taken = trained(SMALL, loud(small), PLAIN | {"learning_rate": 0.3, "epochs": 8}, Run("a")), []
+    steps = dvemb.backwards
+    monkeypatch.setattr(dvemb, "backwards", lambda *given: (taken.append(step) or step for step in steps(*given)))
+    with pytest.raises(ValueError, match=r"as long (\d+) steps before") as caught:
+        scores(member, loud(small))
+    assert f"as long {len(taken)} steps before" in str(caught.value)
+    assert len(taken) < 24
+
+
+def test_of_many_test_examples_a_sum_goes_first(small, monkeypatch):
+    monkeypatch.setattr(dvemb, "_MANY", 4)
+    walked, walk = [], dvemb._walk
+    monkeypatch.setattr(dvemb, "_walk", lambda *given: walked.append(len(given[-1])) or walk(*given))
+    member = trained(SMALL, small, PLAIN)
+    close(scores(member, small), reference.data_value_embedding(member, small, "fisher"))
+    assert walked == [1, 4]
+    member = trained(SMALL, loud(small), PLAIN | {"learning_rate": 0.3, "epochs": 8}, Run("a"))
+    with pytest.raises(ValueError, match="walked back by the curvature 'fisher'"):
+        scores(member, loud(small))
+    assert walked == [1, 4, 1]
+
+
 def test_scores_permute_with_the_training_examples(small):
     moved = np.random.default_rng(1).permutation(20)
     other = replace(small, train_x=small.train_x[moved], train_y=small.train_y[moved])

@@ -48,6 +48,32 @@ def problem(request, split):
     return PROBLEMS[request.param], *data
 
 
+class Shared(nn.Module):
+    """A layer under two names, and a head whose weight is another's."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.third, self.head = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 3)
+        self.second, self.third.weight = self.first, self.first.weight
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.third(torch.tanh(self.second(torch.tanh(self.first(x.flatten(1))))))))
+
+
+@pytest.mark.parametrize("layers", ["*", "first", "second"])
+def test_a_layer_under_two_names_has_one_adapter_and_comes_back(split, layers):
+    build = adapted(Shared, layers=layers)
+    module = build()
+    assert module.first is module.second
+    assert isinstance(module.first, lora.Adapted)
+    (stack,) = engine.train(build, split.train_x, split.train_y, RUNS[:1], RECIPE, 0)
+    state = stack.state(0, RECIPE["epochs"])
+    own = {name: state[name] for name in lora.weights(module)}
+    fill_adapters(module, own, "a")
+    for name, values in module.state_dict().items():
+        assert torch.equal(values, state[name])
+
+
 ALL = [f"blocks.{block}.{part}" for block in (0, 1) for part in ("attention.1.projection", "attention.1.output",
                                                                   "perceptron.1", "perceptron.3")]  # fmt: skip
 

@@ -34,7 +34,8 @@ def insert(module: nn.Module, *, layers: str, rank: int, alpha: float, init: str
     from its default generator (SOURCE: `down` so in the authors' code, loralib/layers.py; the paper says Gaussian).
     Raises ValueError for a pattern that fits no layer, and for a rank above a layer's size.
     """
-    linear = {name: each for name, each in module.named_modules() if name and type(each) is nn.Linear}
+    every = [*module.named_modules(remove_duplicate=False)]
+    linear = {name: each for name, each in every if name and type(each) is nn.Linear}
     chosen = {name: layer for name, layer in linear.items() if fnmatchcase(name, layers)}
     if not chosen:
         raise ValueError(f"layers: no linear layer matches '{layers}'; the model has {sorted(linear)}")
@@ -43,8 +44,13 @@ def insert(module: nn.Module, *, layers: str, rank: int, alpha: float, init: str
             size = f"{layer.in_features} to {layer.out_features}"
             raise ValueError(f"rank {rank} is above the size of layer '{name}', {size}; expected at most {most}")
     module.requires_grad_(False)
-    for name, layer in chosen.items():
-        module.set_submodule(name, Adapted(layer, rank, alpha, init))
+    adapted: dict[nn.Module, nn.Module] = {}  # a layer that is used at two places has one adapter
+    for layer in chosen.values():
+        if layer not in adapted:
+            adapted[layer] = Adapted(layer, rank, alpha, init)
+    for name, layer in linear.items():
+        if layer in adapted:
+            module.set_submodule(name, adapted[layer])
 
 
 def weights(module: nn.Module) -> list[str]:

@@ -19,10 +19,10 @@ from torch.func import functional_call
 from attriflow import outputs
 from attriflow.data import Split
 from attriflow.device import CPU, inputs, labels
-from attriflow.engine import functional, layers
+from attriflow.engine import functional, paths
 from attriflow.engine.dropout import masks
 from attriflow.engine.optimisers import OPTIMISERS, learning_rate
-from attriflow.models import built, default_generator, made
+from attriflow.models import built, completed, default_generator, made
 from attriflow.outputs import OUTPUTS, measured
 from attriflow.runs import Run
 from attriflow.streams import stream, torch_seed
@@ -87,14 +87,16 @@ def train(
     the caches. threads: stacks that train at once. device: where they train; weights come back on the processor.
     progress: called with the number of epochs that were trained. observe: called before every step of a stack with the
     step and the weights, name -> (runs, ...), which it changes.
-    Raises Diverged naming run, epoch and step when a loss is not finite.
+    Raises Diverged naming run, epoch and step when a loss is not finite; and ValueError as `paths.choose` does before
+    the training, and naming a run where the saved weights are not what was trained.
     """
     chunks = groups(runs, stack or stack_size(build, device), partial(_count, n=len(x)))
     x, y = tensor(x).to(device), tensor(y).to(device)
     kept = {*checkpoints, recipe["epochs"]}
+    path = paths.choose(partial(initial_weights, build, seed, runs[0]), x, y) if runs else None
 
     def work(chunk: tuple[Run, ...]) -> Trainings:
-        return _train_stack(build, x, y, chunk, recipe, seed, kept, progress, observe)
+        return _train_stack(build, path, x, y, chunk, recipe, seed, kept, progress, observe)
 
     yield from side_by_side(work, chunks, threads)
 
@@ -131,10 +133,17 @@ def measure(
     found: dict[str, list[np.ndarray]] = {}
     with torch.no_grad():
         for index in range(len(next(iter(weights.values())))):
-            logits = functional_call(module, _double(weights, index, device), (x,))
+            logits = _passed(module, _double(weights, index, device), x)
             for name in measured(logits, y):
                 found.setdefault(name, []).append(OUTPUTS[name](logits, y).numpy(force=True))
     return {name: np.stack(values) for name, values in found.items()}
+
+
+def _passed(module: nn.Module, state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """What the module gives of x with the weights of a state. Raises ValueError where tied ones differ."""
+    state = completed(module, state, "that is measured")
+    held = {slot: state[name] for slot, name in functional.slots(module).items() if name in state}
+    return functional_call(module, held, (x,), tie_weights=False)
 
 
 def _double(weights: dict[str, Tensor], index: int, device: torch.device) -> dict[str, Tensor]:
@@ -152,9 +161,9 @@ def quality(
 ) -> dict:
     """`outputs.quality` of one model on x (n, ...) and y (n, ...)."""
     module = built(build).to(device).double().eval()
+    stacked = {name: values[None] for name, values in state.items()}
     with torch.no_grad():
-        stacked = {name: values[None] for name, values in state.items()}
-        logits = functional_call(module, _double(stacked, 0, device), (inputs(module, x),))
+        logits = _passed(module, _double(stacked, 0, device), inputs(module, x))
         return outputs.quality(logits, labels(module, y))
 
 
@@ -194,7 +203,7 @@ def stack_size(build: Callable[[], nn.Module], device: torch.device, bytes_a_num
     """How many runs of a module train best together."""
     trained = sum(parameter.numel() for parameter in built(build).parameters() if parameter.requires_grad)
     room = STACK_BYTES if device.type == "cpu" else DEVICE_BYTES
-    return max(1, min(MOST_IN_A_STACK, room // (3 * bytes_a_number * trained)))
+    return max(1, min(MOST_IN_A_STACK, room // (3 * bytes_a_number * max(1, trained))))
 
 
 def groups(runs: list[Run], size: int, count: Callable[[Run], int]) -> list[tuple[Run, ...]]:
@@ -211,11 +220,10 @@ def _count(run: Run, n: int) -> int:
     return n if run.subset is None else round(run.fraction * n)
 
 
-def _train_stack(build, x, y, runs, recipe, seed, kept, progress, observe) -> Trainings:
+def _train_stack(build, path, x, y, runs, recipe, seed, kept, progress, observe) -> Trainings:
     modules = [initial_weights(build, seed, run) for run in runs]
     examples = [run.examples(len(x), seed) for run in runs]
-    Stack = layers.Stack if layers.supports(modules[0]) else functional.Stack
-    stack = Stack(modules, x)
+    stack = path(modules, x)
     optimiser = OPTIMISERS[recipe["optimiser"]](recipe, stack.flat.values, stack.flat.buffer)
     count, batch, epochs = len(examples[0]), recipe["batch_size"], recipe["epochs"]
     starts = range(0, count, batch)
@@ -241,6 +249,7 @@ def _train_stack(build, x, y, runs, recipe, seed, kept, progress, observe) -> Tr
         if epoch in kept:
             weights[epoch] = {name: values.cpu() for name, values in stack.state().items()}
         progress(len(runs))
+    paths.refuse_other_outcome(build, stack, list(map(_named, runs)), x, y, weights[epochs])
     return Trainings(runs, weights, losses)
 
 
@@ -252,12 +261,15 @@ def _shares(runs: tuple[Run, ...], orders: np.ndarray, device: torch.device) -> 
     return torch.from_numpy(1 - np.stack(out).astype(np.float32)).to(device)
 
 
+def _named(run: Run) -> str:
+    return f"{run.stream} without {list(run.left_out)}" if run.left_out else run.stream
+
+
 def _refuse_divergence(runs: tuple[Run, ...], epoch: int, found: np.ndarray):
     steps, places = np.nonzero(~np.isfinite(found))
     if len(steps):
         step, run = int(steps[0]), runs[int(places[0])]
-        left_out = f" without {list(run.left_out)}" if run.left_out else ""
         raise Diverged(
-            f"training {run.stream}{left_out}: the loss is {found[step, places[0]]} at epoch {epoch}, step {step}; "
+            f"training {_named(run)}: the loss is {found[step, places[0]]} at epoch {epoch}, step {step}; "
             f"lower the learning rate of the recipe"
         )

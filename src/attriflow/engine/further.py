@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from attriflow.amounts import steps
 from attriflow.device import CPU
-from attriflow.engine import functional, groups, layers, measure, order, side_by_side, stack_size, tensor
+from attriflow.engine import groups, measure, order, paths, side_by_side, stack_size, tensor
 from attriflow.engine.dropout import left_out_masks, masks
 from attriflow.engine.optimisers import OPTIMISERS
-from attriflow.models import built, fill
+from attriflow.models import aliases, built, fill
 from attriflow.runs import Run
 from attriflow.streams import stream
 
@@ -69,30 +69,35 @@ def train(
     recipe: optimiser, learning_rate, momentum, weight_decay, batch_size. amounts: when to measure, in epochs; see
     `steps`. dropout: whether the model's dropout acts in training. dtype: of weights and gradients. stack, threads,
     device: as for `engine.train`. progress: called with the number of runs that are done.
+    Raises ValueError as `engine.train` does, but for runs that diverge, which are told.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"unknown estimator '{estimator}'; known: {list(ESTIMATORS)}")
     if several := [run for run in runs if len(run.left_out) > 1 or run.subset]:
         raise ValueError(f"further training takes all examples but at most one, not {several[0]}")
-    module = built(build)
-    fill(module, weights, "of the final model")
-    module = module.to(dtype)
-    for layer in module.modules():
-        if type(layer) is nn.Dropout and not dropout:
-            layer.p = 0.0
+
+    def start() -> nn.Module:
+        module = built(build)
+        fill(module, weights, "of the final model")
+        for layer in module.modules():
+            if type(layer) is nn.Dropout and not dropout:
+                layer.p = 0.0
+        return module.to(dtype)
+
     walk = {"deletion": _Deletion, "subtraction": _Subtraction}[estimator]
     size = stack or stack_size(build, device, dtype.itemsize)
     stacks = groups(runs, size, lambda run: walk.count(run, len(x)))
     train_x, train_y = tensor(x).to(device), tensor(y).to(device)
+    path = paths.choose(start, train_x, train_y)
 
     def work(chunk: tuple[Run, ...]) -> Furthered:
-        Stack = layers.Stack if layers.supports(module) else functional.Stack
-        stacked = Stack([module] * len(chunk), train_x)
+        stacked = path([start()] * len(chunk), train_x)
         way = walk(chunk, len(x), seed, recipe["batch_size"], stacked.dropouts, device)
         wanted = steps(amounts, way.count(chunk[0], len(x)), recipe["batch_size"])
         losses, diverged = _train_stack(
             build, stacked, train_y, way, wanted, recipe, lambda state: measure(build, state, test_x, test_y, device)
         )
+        paths.refuse_other_outcome(build, stacked, [each.stream for each in chunk], train_x, train_y, stacked.state())
         progress(len(chunk))
         return Furthered(chunk, losses, diverged)
 
@@ -225,8 +230,10 @@ def resolution(
     """
     ulp = {torch.float32: np.float32, torch.float64: np.float64}[dtype]
     random = stream(seed, "further", "resolution")
-    rounded = {}
+    rounded, tied = {}, aliases(built(build))
     for name, values in weights.items():
+        if name in tied and tied[name] in weights:
+            continue  # rounded once
         exact = values.double().numpy(force=True)
         if values.is_floating_point():
             spacing = np.spacing(np.abs(exact).astype(ulp)).astype(np.float64)

@@ -17,18 +17,49 @@ from attriflow.outputs import only
 NARROW = 16  # inputs of a layer, of tabular data mostly
 
 
+_ROOT_HOOK = ("attriflow.outputs", "logits_only")  # takes logits out of what a model returns, here logits already
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def supports(module: nn.Module) -> bool:
-    """Whether the module is a perceptron: Flatten first, then Linear, ReLU and Dropout, a Linear last."""
+    """Whether the module is a perceptron: Flatten first, then Linear, ReLU and Dropout, a Linear last.
+
+    All as torch made them: without hooks, frozen, tied or replaced weights, and no layer twice.
+    """
     if type(module) is not nn.Sequential or len(module) < 2:
         return False
     first, *rest = module
     return (
         type(first) is nn.Flatten
+        and (first.start_dim, first.end_dim) == (1, -1)
         and all(type(layer) in (nn.Linear, nn.ReLU, nn.Dropout) for layer in rest)
         and type(rest[0]) is nn.Linear
         and type(rest[-1]) is nn.Linear
-        and all(parameter.requires_grad for parameter in module.parameters())
+        and len({id(layer) for layer in module}) == len(module)
+        and all(_as_made(layer) for layer in (module, *module))
+        and all(_trains(parameter) for parameter in module.parameters())
+        and len(list(module.parameters())) == len(list(module.named_parameters(remove_duplicate=False)))
     )
+
+
+def _as_made(layer: nn.Module) -> bool:
+    """Whether a module has its type's forward pass and attributes, and no hooks but one that is known."""
+    fresh = vars(nn.Linear(1, 1, device="meta") if type(layer) is nn.Linear else type(layer)())  # meta: no draw
+    hooks = [hook for name in _HOOKS for hook in getattr(layer, name).values()]
+    known = [(getattr(hook, "__module__", ""), getattr(hook, "__name__", "")) for hook in hooks]
+    own = {"weight", "bias"} if type(layer) is nn.Linear else set()
+    return (
+        vars(layer).keys() == fresh.keys()
+        and set(known) <= {_ROOT_HOOK}
+        and set(layer._parameters) == own
+        and not layer._buffers
+        and layer.training
+    )
+
+
+def _trains(parameter: nn.Parameter) -> bool:
+    hooks = parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
+    return type(parameter) is nn.Parameter and parameter.requires_grad and not hooks
 
 
 @dataclass

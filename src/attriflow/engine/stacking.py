@@ -24,12 +24,15 @@ def _padded(size: int) -> int:
 
 
 class Flat:
-    """Trainable parameters and their gradient buffers, (runs, p padded), and views of both by the module's names."""
+    """Trainable parameters and their gradient buffers, (runs, p padded), and views of both by the module's names.
 
-    def __init__(self, modules: list[nn.Module], device: torch.device):
+    Tied parameters are one, under the first of their names. idle: names that do not train either.
+    """
+
+    def __init__(self, modules: list[nn.Module], device: torch.device, idle: frozenset[str] = frozenset()):
         places, end = {}, 0
         for name, parameter in modules[0].named_parameters():
-            if parameter.requires_grad:
+            if parameter.requires_grad and name not in idle:
                 places[name] = (end, parameter.shape)
                 end += _padded(parameter.numel())
         dtype = next(modules[0].parameters()).dtype

@@ -222,7 +222,11 @@ def select(module: nn.Module, parameters: str, build: Callable[[], nn.Module]):
 
 
 def fill(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
-    """Fill a module. Raises ValueError naming every weight that is missing, unexpected or of another shape."""
+    """Fill a module, tied weights by any of their names.
+
+    Raises ValueError naming every weight that is missing, unexpected or of another shape, and tied ones that differ.
+    """
+    weights = completed(module, weights, name)
     if wrong := differences(module, weights):
         raise ValueError(f"checkpoint {name} is of another architecture: {'; '.join(wrong)}")
     module.load_state_dict(weights)
@@ -230,9 +234,48 @@ def fill(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
 
 def fill_adapters(module: nn.Module, weights: dict[str, torch.Tensor], name: str):
     """Fill the adapters of a module that has them. Raises ValueError as `fill` does."""
-    own = lora.weights(module)
-    frozen = {key: value for key, value in module.state_dict().items() if key not in own}
+    own, first = lora.weights(module), aliases(module)
+    frozen = {key: value for key, value in module.state_dict().items() if first.get(key, key) not in own}
     fill(module, frozen | weights, name)
+
+
+def aliases(module: nn.Module) -> dict[str, str]:
+    """Tied weights: each name in the state dict that stands for the numbers of an earlier one, and the first of these.
+
+    >>> module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> module[1].weight = module[0].weight
+    >>> aliases(module)
+    {'1.weight': '0.weight'}
+    """
+    first: dict[int, str] = {}
+    state = {name: each for name, each in module.state_dict(keep_vars=True).items() if isinstance(each, torch.Tensor)}
+    names = {name: first.setdefault(id(each), name) for name, each in state.items()}
+    return {name: original for name, original in names.items() if name != original}
+
+
+def completed(module: nn.Module, weights: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """Weights with tied ones under each of their names: some files hold them once.
+
+    Raises ValueError naming two whose numbers differ.
+    """
+    completed, groups = dict(weights), {}
+    for alias, original in aliases(module).items():
+        groups.setdefault(original, [original]).append(alias)
+    for names in groups.values():
+        given = [each for each in names if each in weights]
+        for other in given[1:]:
+            if not _same(weights[given[0]], weights[other]):
+                raise ValueError(
+                    f"checkpoint {name}: '{given[0]}' and '{other}' are one weight of the model, which ties them, but "
+                    f"differ; keep the right one, or build the model without the tie"
+                )
+        completed |= {each: weights[given[0]] for each in names if given}
+    return completed
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two weights have the same numbers, NaN among them, in whatever precision."""
+    return first.shape == second.shape and torch.allclose(first.double(), second.double(), 0, 0, equal_nan=True)
 
 
 def differences(module: nn.Module, weights: dict[str, torch.Tensor]) -> list[str]:
