@@ -6,6 +6,7 @@ what comes out nothing is missing: a gap is refused by the example that has it.
 
 import array
 import sys
+from decimal import Decimal
 from enum import Enum
 from numbers import Real
 
@@ -89,8 +90,7 @@ _BUFFERS = (memoryview, array.array, range)
 
 
 def _tensor(values, what: str) -> np.ndarray:
-    import torch
-
+    torch = sys.modules["torch"]  # without an import, a data set depends on no release of it
     if values.layout != torch.strided or values.is_quantized or values.is_meta or values.is_nested:
         raise ValueError(f"{what}s are a sparse, nested, quantised or empty tensor; expected a dense one with numbers")
     if values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64):
@@ -189,8 +189,6 @@ def _numbers(entries: list) -> np.ndarray:
 
 
 def _kind(value: object) -> str:
-    from decimal import Decimal
-
     if isinstance(value, Real | Decimal | np.bool_):
         return "a number"
     return "text" if isinstance(value, str | bytes) else f"of type {_type(value)}"

@@ -108,6 +108,8 @@ def _columns(where: str, raw: Raw) -> tuple[str, ...]:
     pandas = sys.modules.get("pandas")  # what is not imported made no table
     if not pandas or not isinstance(raw.x, pandas.DataFrame):
         return ()
+    if raw.tokens:
+        return ()
     if not raw.features:
         log.warning("%s: inputs are a table, scaled as one; features=True would scale each column by itself", where)
         return ()
