@@ -266,7 +266,8 @@ def test_classes_that_a_loader_counts_or_names_stay_where_they_are():
 
 def test_labels_of_a_floating_dtype_are_what_the_loader_or_the_config_says():
     whole = Y.astype(float)
-    for found in (drawn(Raw(X, whole, task="classification")), drawn(Raw(X, whole), task="classification")):
+    said = (drawn(Raw(X, whole, task="classification")), drawn(Raw(X, whole), task="classification"))
+    for found in (*said, drawn(Raw(X, whole, classes=3))):
         assert (found.regression, found.classes, found.train_y.dtype) == (False, 3, np.int64)
     ages = np.arange(N) + 20
     for found in (drawn(Raw(X, whole, task="regression")), drawn(Raw(X, ages), task="regression")):
@@ -291,6 +292,7 @@ UNCLEAR = {
         "the loader says that it is a regression, the config says a class",
     ),
     "an unknown task": ({"task": "ranking"}, "task is 'ranking'; expected one of"),
+    "classes that are no count": ({"classes": "3"}, "classes is '3'; expected a whole number of at least 2"),
     "a fraction as a class": (
         {"y": put(Y.astype(float), 6, 0.5), "task": "classification"},
         "training label 6 is 0.5; the task is a class",
@@ -428,6 +430,8 @@ def test_labels_of_positions_keep_their_numbers_and_some_may_not_count():
     found = drawn(Raw(TOKENS, labels))
     assert found.classes == 9
     np.testing.assert_array_equal(found.train_y, labels[found.train_index])
+    rare = np.arange(N * 6).reshape(N, 6)  # a vocabulary of which every word occurs once
+    assert drawn(Raw(TOKENS, rare)).classes == N * 6
 
 
 SEQUENCES = {

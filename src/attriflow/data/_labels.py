@@ -6,6 +6,7 @@ fractions are the targets of a regression; where both are likely, the user is as
 
 import logging
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -43,12 +44,11 @@ def read(
     """What plain labels (N,) are, or (N, ...) where `positions` of an example have one each; where: `datasets.a`.
 
     vocabulary: inputs are tokens of the same kinds as these labels, which need not show all.
-
     classes, names: of the loader; with them, whole numbers are the model's own and stay what they are.
     Raises ValueError where classes or numbers could be meant, for labels outside of the classes, and for one class.
     """
     _expect_one_kind(where, y, test_y)
-    task = task or _task(where, y, test_y)
+    task = task or _task(where, y, test_y, counted=positions or classes is not None or bool(names))
     if task == "regression":
         return _numbers(where, y, test_y, classes, names)
     parts = {"training": y} | ({} if test_y is None else {"test": test_y})
@@ -71,12 +71,16 @@ def _expect_one_kind(where: str, y: np.ndarray, test_y: np.ndarray | None):
         raise ValueError(f"{where}: training labels are {y.dtype} and test labels {test_y.dtype}; expected one kind")
 
 
-def _task(where: str, y: np.ndarray, test_y: np.ndarray | None) -> str:
-    """What labels are where nobody says so. Raises ValueError for what they do not tell."""
+def _task(where: str, y: np.ndarray, test_y: np.ndarray | None, *, counted: bool) -> str:
+    """What labels are where nobody says so; counted: whole ones are classes, as the loader says how many or at which
+    positions. Raises ValueError for what they do not tell.
+    """
     if y.dtype.kind in "bU":
         return "classification"
     every = y.ravel() if test_y is None else np.concatenate([y.ravel(), test_y.ravel()])
     different = np.unique(every)
+    if counted and (different == np.round(different)).all():
+        return "classification"
     if y.dtype.kind == "f":
         if not 2 <= len(different) <= max(_FEW, len(every) // 10) or (different != np.round(different)).any():
             return "regression"
@@ -119,7 +123,7 @@ def _declared(where: str, classes: int | None, names: tuple[str, ...]) -> int | 
     """How many classes the loader says there are."""
     if classes is None:
         classes = len(names) or None
-    if classes is not None and (isinstance(classes, bool) or classes != int(classes) or classes < 2):
+    if classes is not None and (isinstance(classes, bool) or not isinstance(classes, Integral) or classes < 2):
         raise ValueError(f"{where}: classes is {classes!r}; expected a whole number of at least 2")
     if names and len(names) != classes:
         raise ValueError(f"{where}: {len(names)} class_names for {classes} classes; expected a name for each")
