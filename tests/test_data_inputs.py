@@ -548,8 +548,9 @@ settings:
     dataset: gaps
     model: {kind: mlp, hidden: [8], dropout: 0.0}
     recipe: {learning_rate: 0.05, batch_size: 16, epochs: 4}
+  animals_own: {dataset: animals, model: {kind: logistic}, checkpoint: mine/own.pt}
 ground_truth:
-  subsets: {count: 4, repeats: 1, fraction: 0.5, block: 4}
+  subsets: {count: 4, repeats: 1, fraction: 0.5, block: 4, skip: [animals_own]}
 ensembles:
   independent: {count: 1}
 methods: {grad_dot: }
@@ -558,16 +559,21 @@ methods: {grad_dot: }
 
 @pytest.mark.slow
 def test_a_good_table_runs_and_one_with_a_gap_is_refused_by_the_job_of_its_data(tmp_path):
+    """A checkpoint of its own is told in which order its outputs must count the classes."""
     project = Project.create(tmp_path / "project", STUDY)
     (project.folder / "mine/data").mkdir(parents=True)
     (project.folder / "mine/data/animals.py").write_text(ANIMALS)
+    torch.save({"1.weight": torch.zeros(2, 3), "1.bias": torch.zeros(2)}, project.folder / "mine/own.pt")
     results = [f"results/data/{name}.npz" for name in ("animals", "gaps")]
+    results += ["results/models/animals_own/adopted/full-0.pt"]
     done = project.snakemake("--keep-going", *results, check=False)
     assert done.returncode
     found = load_split(project.folder / results[0])
     assert found.class_names == ("cat", "dog")
     np.testing.assert_array_equal(found.train_y, found.train_x[:, 0] * found.std[0] + found.mean[0] <= 0)
     assert "cat -> 0, dog -> 1" in Path(project.folder, "logs/data/animals.log").read_text()
+    adopted = Path(project.folder, "logs/models/animals_own/adopted/full-0.log").read_text()
+    assert "outputs must count classes so: cat -> 0, dog -> 1" in adopted
     assert not (project.folder / results[1]).exists()
     assert "datasets.gaps: training label" in Path(project.folder, "logs/data/gaps.log").read_text()
     assert "is missing" in done.stdout + done.stderr
