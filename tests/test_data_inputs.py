@@ -468,7 +468,7 @@ def test_sequences_that_models_would_read_wrongly_are_refused(given, message):
 
 
 def test_figures_name_the_rows_and_the_classes_of_the_user():
-    names = np.array(["cat", "US$ in $^{", "eel"])
+    names = np.array(["cat", "US$ $^{", "eel"])
     found = drawn(Raw(IMAGES, names[Y]))
     best = extremes(RANDOM.standard_normal((20, 5)), found, np.arange(2), 2)
     np.testing.assert_array_equal(best["helpful_rows"], found.train_index[best["helpful"]])

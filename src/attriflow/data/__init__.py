@@ -211,7 +211,9 @@ def _resolution(x: np.ndarray, axis: int | None, standardise: bool) -> tuple[np.
 
 def _merged(dtype: np.dtype, step: float) -> str:
     """Why numbers that differ may have become one, where they are so large."""
-    return "" if step < 1 else f"; {dtype} holds such numbers in steps of {step:g}: return float64 if they differ"
+    if step < 1 or dtype == np.float64:
+        return ""
+    return f"; {dtype} holds such numbers in steps of {step:g}: return float64 if they differ"
 
 
 def _refuse_alike(what: str, dtype: np.dtype, std: float, step: float, standardise: bool):

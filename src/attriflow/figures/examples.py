@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from attriflow.figures import _style
 
 _FEATURES, _LETTERS = 3, 10  # of a table's row that are named, and of a name
+_LETTERS_OF_CLASS = 8  # behind a row's number
 
 
 def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
@@ -65,7 +66,7 @@ def _words(row: object, label: np.ndarray) -> str:
 
 
 def _label(value: np.ndarray) -> str:
-    return f"{value:.4g}" if value.dtype.kind == "f" else _printable(str(value))[:_LETTERS]
+    return f"{value:.4g}" if value.dtype.kind == "f" else _printable(str(value))[:_LETTERS_OF_CLASS]
 
 
 def _panel(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.ndarray, words: str, colour: str):
