@@ -73,6 +73,8 @@ WRONG = {
     "more MNIST than there is": (("datasets", "mnist", {"train": 60001, "test": 5}), "datasets.mnist.train: 60001 is more than the 60000 examples there are"),
     "more buildings than there are": (("datasets", "energy", {"train": 700, "test": 69}), "datasets.energy: 700 training and 69 test examples are more than the 768 there are"),
     "noise on numbers": (("datasets", "diabetes", {"train": 60, "test": 9, "label_noise": {"fraction": 0.1}}), "datasets.diabetes.label_noise: diabetes is a regression; noise replaces a class by another one"),
+    "noise on what the config calls numbers": (("datasets", "digits", {"train": 60, "test": 9, "task": "regression", "label_noise": {"fraction": 0.1}}), "datasets.digits.label_noise: digits is a regression; noise replaces a class by another one"),
+    "an unknown task": (("datasets", "digits", "task", "ranking"), "datasets.digits.task: must be one of ['classification', 'regression'"),
     "size above the members": (("ensembles", "independent", "sizes", [1, 3]), "ensembles.independent.sizes[1]: 3 is more than its 2 models"),
     "epoch not kept": (("methods", "influence", "epoch", 3), "methods.influence.epoch: settings.digits_mlp does not keep epoch 3; its checkpoints: [2, 'last']"),
     "checkpoint beyond the end": ((*SETTING, "checkpoints", [2, 9]), "settings.digits_mlp.checkpoints: epoch 9 lies beyond the last, 4"),
@@ -188,7 +190,7 @@ def test_defaults_are_filled_in_and_the_given_config_is_left_alone():
     assert config == before
     assert full["settings"]["digits_mlp"]["recipe"]["optimiser"] == "sgd"
     assert full["datasets"]["digits"] == {
-        "kind": "digits", "train": 60, "test": 12, "standardise": True, "label_noise": None,
+        "kind": "digits", "train": 60, "test": 12, "standardise": True, "label_noise": None, "task": None,
     }  # fmt: skip
     assert full["methods"]["grad_dot"] == {"kind": "grad_dot", "only": {}, "skip": []}
     assert full["evaluation"] == {"resamples": 100, "confidence": 0.95}

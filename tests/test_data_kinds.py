@@ -334,12 +334,12 @@ def test_a_file_without_the_heading_of_sst2_is_refused(tmp_path):
 
 def test_labels_of_sequences_may_be_noisy_and_tokens_must_be_in_range():
     random = np.random.default_rng(0)
-    raw = Raw(random.integers(0, 9, (60, 5)), random.integers(0, 2, 60), classes=2, tokens=9)
+    raw = Raw(random.integers(1, 9, (60, 5)), random.integers(0, 2, 60), classes=2, tokens=9)
     drawn = split(raw, "toy", 0, **OPTIONS | {"label_noise": {"fraction": 0.2, "seed": 0}})
     assert (drawn.train_y != drawn.clean_y).sum() == 6
     assert (drawn.tokens, drawn.classes, drawn.train_x.dtype) == (9, 2, np.int64)
     with pytest.raises(
-        ValueError, match=r"training inputs \(60, 5\) int64 from 0 to 8 .* expected sequences .* of 8 tokens"
+        ValueError, match=r"training inputs \(60, 5\) int64 from 1 to 8 .* expected sequences .* of 8 tokens"
     ):
         split(Raw(raw.x, raw.y, classes=2, tokens=8), "toy", 0, **OPTIONS)
 

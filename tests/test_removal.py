@@ -12,7 +12,7 @@ from conftest import RECIPE, ROOT, TINY, toy_split
 
 from attriflow import engine, provenance, removal, resources
 from attriflow.config import ConfigError, check
-from attriflow.data import Split
+from attriflow.data import Split, load_split
 from attriflow.figures import removal as figure
 from attriflow.models import mlp, transformer
 from attriflow.study import plan, plan_of
@@ -341,6 +341,8 @@ def test_a_removal_runs_from_scores_to_a_figure_and_a_second_run_does_nothing(pr
     ]  # fmt: skip
     assert len(rows) == 2 * (2 * 2 + 1) * (4 + 4)  # counts, choices and random, own and union
     assert set(rows.ensemble_size.dropna()) == {2}
+    drawn = load_split(project.folder / "results/data/digits.npz").test_index[:4]
+    assert set(rows.test_index) == set(drawn)  # the user's rows
     assert np.isfinite(rows.loss_change).all()
     summary = pd.read_csv(project.folder / "results/evaluation/removal/digits_mlp.summary.csv")
     assert len(summary) == 2 * (2 * 2 + 1) * 2 * 3

@@ -1,18 +1,24 @@
 """Take a user's own checkpoint as a model of a setting, once it fits."""
 
+import logging
 from pathlib import Path
 
 from attriflow import engine
-from attriflow.data import load_split
+from attriflow.data import load_split, mapping
 from attriflow.io import save_json, save_weights
 from attriflow.job import Job, run
 from attriflow.models import builder
 from attriflow.models._checkpoint import adopted
 
+log = logging.getLogger(__name__)
+
 
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
     build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
+    if split.class_names:
+        order = "the checkpoint's outputs must count classes so: %s; if they do not, Raw(..., class_names=...) says how"
+        log.warning(order, mapping(split.class_names))
     state = adopted(Path(settings["file"]), settings["sha256"], build)
     (epoch,) = settings["checkpoints"]
     save_weights(job.outputs["model"], {"checkpoints": {epoch: state}, "rates": {}, "device": "cpu"})

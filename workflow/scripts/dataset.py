@@ -7,7 +7,7 @@ from attriflow.data import raw_folder, split
 from attriflow.io import save_arrays
 from attriflow.job import Job, run
 
-OWN = ("train", "test", "standardise", "label_noise")
+OWN = ("train", "test", "standardise", "label_noise", "task")
 NOT_HYPERPARAMETERS = {*OWN, "dataset", "kind", "raw", "seed", "plugins"}
 
 
@@ -16,6 +16,8 @@ def main(job: Job):
     kind = job.registry.load("data", settings["kind"])
     folder = fetched(settings["kind"], vars(kind)) if hasattr(kind, "FILES") else None
     raw = kind.load(folder, **{key: value for key, value in settings.items() if key not in NOT_HYPERPARAMETERS})
+    if settings["task"] is None and getattr(kind, "REGRESSION", False):
+        settings = settings | {"task": "regression"}
     drawn = split(raw, settings["dataset"], job.seed, **{key: settings[key] for key in OWN})
     save_arrays(job.outputs["data"], asdict(drawn))
 

@@ -12,6 +12,7 @@ from attriflow.config.chosen import (
     entries_of_run,
     epochs_of,
     examples_of,
+    is_regression,
     own_values,
 )
 from attriflow.config.members import change_errors, ensemble_errors, share_errors
@@ -90,7 +91,7 @@ def _size_errors(where: str, dataset: dict, constants: dict):
 def _noise_errors(where: str, dataset: dict, constants: dict):
     """Label noise that leaves nothing to find, or nothing to tell it from, or on labels that are no classes."""
     noise, n = dataset["label_noise"], dataset["train"]
-    if noise and constants.get("REGRESSION"):
+    if noise and is_regression(dataset, constants):
         yield f"{where}.label_noise: {dataset['kind']} is a regression; noise replaces a class by another one"
     elif noise and round(noise["fraction"] * n) in (0, n):
         flips = f"{noise['fraction']} of {n} training labels is {round(noise['fraction'] * n)}"
@@ -216,8 +217,8 @@ def _regression_errors(config: dict, registry: Registry):
         other = [value for value in (target if isinstance(target, list) else [target]) if value != "loss"]
         classes_only = registry.constants("scores", kind).get("CLASSES_ONLY")
         for setting in chosen_settings(config, method):
-            dataset = config["datasets"][config["settings"][setting]["dataset"]]["kind"]
-            if not registry.constants("data", dataset).get("REGRESSION"):
+            dataset = config["datasets"][config["settings"][setting]["dataset"]]
+            if not is_regression(dataset, registry.constants("data", dataset["kind"])):
                 continue
             if classes_only:
                 where = path("methods", name)

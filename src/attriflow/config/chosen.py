@@ -18,6 +18,11 @@ def examples_of(config: dict, setting: str) -> int:
     return config["datasets"][config["settings"][setting]["dataset"]]["train"]
 
 
+def is_regression(dataset: dict, constants: dict) -> bool:
+    """Whether the config, or else the file of a data set's kind, says that its labels are numbers."""
+    return dataset["task"] == "regression" if dataset["task"] else bool(constants.get("REGRESSION"))
+
+
 def epochs_of(method: dict, registry: Registry):
     """The hyperparameters of a method that are epochs, with every value that its entry gives."""
     for key, hyperparameter in registry.hyperparameters("scores", method["kind"], "prepare").items():

@@ -46,7 +46,10 @@ def unknown_errors(where: str, names, known):
 
 def entry_errors(config: dict, registry: Registry):
     """Kinds and hyperparameters of every entry of the catalogue, chosen or not."""
-    own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block", "only", "skip"}}
+    own = {
+        "datasets": {"train", "test", "standardise", "label_noise", "task"},
+        "ground_truth": {"block", "only", "skip"},
+    }
     own |= {"ensembles": {"sizes", "block", "only", "skip"}, "methods": {"only", "skip"}}
     for catalogue, (room, functions) in CATALOGUES.items():
         for name, entry in config[catalogue].items():

@@ -9,39 +9,24 @@ EXAMPLES, or TRAIN_EXAMPLES and TEST_EXAMPLES, and REGRESSION = True where label
 early.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from attriflow.data import _raw
+from attriflow.data import _inputs, _labels, _raw
+from attriflow.data._examples import Raw, checked
+from attriflow.data._labels import mapping
 from attriflow.io import load_arrays
 from attriflow.streams import stream
 
+__all__ = ["IGNORED", "PADDING", "Raw", "Split", "load_split", "mapping", "raw_folder", "raw_sums", "split"]
+
 raw_sums, raw_folder = _raw.sums, _raw.fetch
+PADDING, IGNORED = _inputs.PADDING, _labels.IGNORED
 
-PADDING = 0  # the token behind the end of a sequence with one label
-
-
-@dataclass(frozen=True)
-class Raw:
-    """All examples that a data set offers: inputs (N, ...) float32 and labels (N,) int64.
-
-    Sequences are indices of tokens, (N, t) int64, with a label at every position, (N, t), or one each, (N,). Labels
-    (N,) of a floating dtype are the targets of a regression. Where the data set has no test examples of its own, both
-    splits are drawn from the training ones. classes: where labels need not show all. features: inputs (N, d) are
-    columns, each with a meaning and a unit of its own, unlike pixels; names: of these columns, where they have any.
-    tokens: how many there are, of sequences with one label each, which end in PADDING; elsewhere they are the classes.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    test_x: np.ndarray | None = None
-    test_y: np.ndarray | None = None
-    classes: int | None = None
-    features: bool = False
-    names: tuple[str, ...] = ()
-    tokens: int = 0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,10 +34,11 @@ class Split:
     """What every other room sees.
 
     train_x (n, ...), test_x (m, ...) float32, or int64 where they are indices; train_y (n, ...), test_y (m, ...) int64
-    with any label noise, or float32 of a regression; clean_y (n, ...) without; train_index, test_index: places in the
-    raw data; mean, std: what standardising subtracted from the inputs and divided by, () or of each column (d,);
-    classes: outputs of a model, c: one more than the largest label unless given, 1 for a regression; target_mean,
-    target_std: what standardising did to the targets; features, names, tokens: as in `Raw`.
+    with any label noise, or float32 of a regression; clean_y (n, ...) without; train_index, test_index: rows
+    of the raw data, by position; one_pool: of the same table, and not of x and test_x; mean, std: what standardising
+    subtracted from the inputs and divided by, () or of each column (d,); classes: outputs of a model, c, 1 for a
+    regression; class_names: of these where labels had others than 0 to c - 1; target_mean, target_std: what
+    standardising did to the targets; features, names, tokens: as in `Raw`.
     """
 
     train_x: np.ndarray
@@ -70,6 +56,8 @@ class Split:
     features: bool = False
     names: tuple[str, ...] = ()
     tokens: int = 0
+    class_names: tuple[str, ...] = ()
+    one_pool: bool = True
 
     def __post_init__(self):
         known = self.classes
@@ -77,7 +65,8 @@ class Split:
             known = 1 if self.regression else max(self.clean_y.max(), self.test_y.max()) + 1
         # a file holds arrays
         kept = {"classes": int(known), "features": bool(self.features), "tokens": int(self.tokens)}
-        for name, value in (kept | {"names": tuple(self.names)}).items():
+        kept |= {"names": tuple(self.names), "class_names": tuple(self.class_names), "one_pool": bool(self.one_pool)}
+        for name, value in kept.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -97,35 +86,41 @@ def load_split(path: Path) -> Split:
 
 
 def split(
-    raw: Raw, name: str, seed: int, *, train: int, test: int, standardise: bool, label_noise: dict | None
+    raw: Raw,
+    name: str,
+    seed: int,
+    *,
+    train: int,
+    test: int,
+    standardise: bool,
+    label_noise: dict | None,
+    task: str | None = None,
 ) -> Split:
     """Draw n = `train` and m = `test` examples, standardise what is not indices, and replace labels where asked.
 
     Pixels are standardised by one mean and deviation, columns that are features each by its own, and so are the targets
-    of a regression, all of them those of the training examples. Raises ValueError if the data set has fewer examples,
-    if inputs and labels do not match, and for noise on labels that are no classes.
+    of a regression, all of them those of the training examples. task: what the config says that labels are, see `Raw`.
+    Raises ValueError, naming data set and example, for what is no Raw, for inputs and labels in a form that could mean
+    something else, if the data set has fewer examples, and for noise on labels that are no classes.
     """
-    shared = raw.test_x is None
-    _check_pairs("training", raw, raw.x, raw.y)
-    if not shared:
-        _check_pairs("test", raw, raw.test_x, raw.test_y)
-    available = len(raw.x) - train if shared else len(raw.test_x)
-    if train > len(raw.x) or test > available:
-        pool = f"{len(raw.x)} examples" if shared else f"{len(raw.x)} training and {len(raw.test_x)} test examples"
-        raise ValueError(f"datasets.{name}: {train} training and {test} test examples asked for; it has {pool}")
-    order = stream(seed, "data", name, "train").permutation(len(raw.x))
-    train_index = order[:train]
-    test_index = order[train : train + test]
-    if not shared:
-        test_index = stream(seed, "data", name, "test").permutation(len(raw.test_x))[:test]
-    train_x = raw.x[train_index]
-    test_x, test_y = (raw.x, raw.y) if shared else (raw.test_x, raw.test_y)
-    clean_y, test_x, test_y = raw.y[train_index], test_x[test_index], test_y[test_index]
-    regression = raw.y.dtype.kind == "f"
-    scale = _scale(train_x, name, columns=raw.features) if standardise and train_x.dtype.kind == "f" else _AS_IT_IS
-    target_scale = _target_scale(clean_y, name) if standardise and regression else _AS_IT_IS
-    train_x, test_x = (_scaled(each, scale) for each in (train_x, test_x))
-    clean_y, test_y = (_scaled(each, target_scale) for each in (clean_y, test_y))
+    where = f"datasets.{name}"
+    raw = checked(where, raw, task)
+    train_index, test_index = _drawn(raw, name, seed, train, test)
+    one_pool = raw.test_x is None
+    pool_x, pool_y = (raw.x, raw.y) if one_pool else (raw.test_x, raw.test_y)
+    train_x, test_x = raw.x[train_index], pool_x[test_index]
+    clean_y, test_y = raw.y[train_index], pool_y[test_index]
+    scale = target_scale = _AS_IT_IS
+    if raw.task == "regression":
+        target_scale = _target_scale(clean_y, where, standardise)
+        clean_y, test_y = (_scaled(each, target_scale) for each in (clean_y, test_y))
+    else:
+        _expect_classes(where, clean_y, test_y, raw.class_names)
+    if not raw.of_tokens:
+        scale = _scale(train_x, where, raw.names, columns=raw.features, standardise=standardise)
+        train_x, test_x = (_scaled(each, scale) for each in (train_x, test_x))
+        for part, values, index in (("training", train_x, train_index), ("test", test_x, test_index)):
+            _expect_scaled(f"{where}: {part} input", values, index)
     return Split(
         train_x=train_x,
         train_y=_with_noise(clean_y, label_noise, name),
@@ -136,63 +131,123 @@ def split(
         test_index=test_index,
         mean=scale[0],
         std=scale[1],
-        classes=raw.classes or (None if regression else max(raw.y.max(), test_y.max()) + 1),
+        classes=raw.classes,
         target_mean=target_scale[0],
         target_std=target_scale[1],
         features=raw.features,
         names=raw.names,
         tokens=raw.tokens,
+        class_names=raw.class_names,
+        one_pool=one_pool,
     )
 
+
+def _drawn(raw: Raw, name: str, seed: int, train: int, test: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the training and of the test examples, (n,) and (m,)."""
+    one_pool = raw.test_x is None
+    available = len(raw.x) - train if one_pool else len(raw.test_x)
+    if train > len(raw.x) or test > available:
+        pool = f"{len(raw.x)} examples" if one_pool else f"{len(raw.x)} training and {len(raw.test_x)} test examples"
+        raise ValueError(f"datasets.{name}: {train} training and {test} test examples asked for; it has {pool}")
+    order = stream(seed, "data", name, "train").permutation(len(raw.x))
+    if one_pool:
+        return order[:train], order[train : train + test]
+    return order[:train], stream(seed, "data", name, "test").permutation(len(raw.test_x))[:test]
+
+
+def _expect_classes(where: str, y: np.ndarray, test_y: np.ndarray, names: tuple[str, ...]):
+    """Raise ValueError where the training examples drawn have one class alone; say where test examples have others."""
+    known = np.unique(y[y != IGNORED])
+    if len(known) == 1:
+        alone = names[known[0]] if names else known[0]
+        raise ValueError(f"{where}: every training example drawn has the label {alone}; draw more of them")
+    if y.ndim == 1 and (strange := ~np.isin(test_y, known)).any():
+        log.warning(
+            "%s: %d of %d test examples have a class that no training example drawn has: %s",
+            where,
+            strange.sum(),
+            len(test_y),
+            ", ".join(str(names[label] if names else label) for label in np.unique(test_y[strange])[:10]),
+        )
+
+
+# --- standardising --------------------------------------------------------------------------------------------
 
 Scale = tuple[np.ndarray, np.ndarray]  # what is subtracted, and what is divided by
 _AS_IT_IS = (np.float64(0), np.float64(1))
 
 
-def _scale(x: np.ndarray, name: str, *, columns: bool) -> Scale:
+def _scale(x: np.ndarray, where: str, names: tuple[str, ...], *, columns: bool, standardise: bool) -> Scale:
     """Mean and deviation of the training inputs (n, ...), of each column (d,) where these are features."""
     # ASSUME: papers do not say how inputs are scaled; all pixels are shifted and divided by one mean and one deviation
     # of the training inputs.
-    axis = 0 if columns else None
+    x, axis = _inputs.numbers(x), 0 if columns else None
     mean, std = x.mean(axis, dtype=np.float64), x.std(axis, dtype=np.float64)
     # the deviation of a constant column is rounding error, if not 0
     constant = x.min(axis) == x.max(axis)
+    kept, step = _resolution(x, axis, standardise)
+    called = [f"'{name}'" for name in names] or [str(place) for place in range(constant.size)]
     if np.all(constant):
-        raise ValueError(f"datasets.{name}: every training input has the value {mean}; nothing to standardise")
+        nothing = "nothing to standardise" if standardise else "nothing to learn from"
+        reason = f"every training input has the value {mean}; {nothing}"
+        raise ValueError(f"{where}: {reason}{_merged(kept, np.max(step))}")
+    if (alike := ~constant & (std < step)).any():
+        what = f"column {called[int(np.argmax(alike))]}" if columns else "inputs"
+        _refuse_alike(f"{where}: {what}", kept, std[alike].flat[0], step[alike].flat[0], standardise)
+    if columns and (merged := constant & (step >= 1)).any():
+        what = f"column {called[int(np.argmax(merged))]}"
+        log.warning("%s: %s is the same in all training examples%s", where, what, _merged(kept, step[merged][0]))
     # ASSUME: a column that is the same in all training examples is shifted and not divided: 0 there, and in test
     # examples how far they are from it, in its own unit.
-    return mean, np.where(constant, 1.0, std)[()]
+    return (mean, np.where(constant, 1.0, std)[()]) if standardise else _AS_IT_IS
 
 
-def _target_scale(y: np.ndarray, name: str) -> Scale:
+def _resolution(x: np.ndarray, axis: int | None, standardise: bool) -> tuple[np.dtype, np.ndarray]:
+    """The precision that decides what differs, and its steps at the largest numbers: unscaled ones become float32."""
+    kept = x.dtype if standardise else np.dtype(np.float32)
+    largest = np.maximum(np.abs(x.min(axis)), np.abs(x.max(axis)))
+    return kept, np.spacing(largest.astype(kept)).astype(np.float64)
+
+
+def _merged(dtype: np.dtype, step: float) -> str:
+    """Why numbers that differ may have become one, where they are so large."""
+    if step < 1 or dtype == np.float64:
+        return ""
+    return f"; {dtype} holds such numbers in steps of {step:g}: return float64 if they differ"
+
+
+def _refuse_alike(what: str, dtype: np.dtype, std: float, step: float, standardise: bool):
+    remedy = "`standardise: true`, and float64 from the loader"
+    if standardise:
+        remedy = "return another unit" if dtype == np.float64 else "return float64"
+    reason = f"{dtype} cannot tell the values apart: they deviate by {std:.2g}, in steps of {step:.2g}"
+    raise ValueError(f"{what}: {reason}; {remedy}")
+
+
+def _target_scale(y: np.ndarray, where: str, standardise: bool) -> Scale:
     """Mean and deviation of the training targets (n,)."""
     # SOURCE: Wei et al. 2024, arXiv:2412.03906, authors' code: the target is standardised by the training targets.
+    kept, step = _resolution(y, None, standardise)
     if y.min() == y.max():
-        raise ValueError(f"datasets.{name}: every training target is {y.min()}; nothing to learn")
-    return y.mean(dtype=np.float64), y.std(dtype=np.float64)
+        raise ValueError(f"{where}: every training target is {y.min()}; nothing to learn{_merged(kept, step)}")
+    mean, std = y.mean(dtype=np.float64), y.std(dtype=np.float64)
+    if std < step:
+        _refuse_alike(f"{where}: targets", kept, std, step, standardise)
+    return (mean, std) if standardise else _AS_IT_IS
 
 
 def _scaled(values: np.ndarray, scale: Scale) -> np.ndarray:
-    """In single precision, or as they are where these are whole numbers."""
-    return values if values.dtype.kind != "f" else ((values - scale[0]) / scale[1]).astype(np.float32)
+    """In single precision."""
+    with np.errstate(over="ignore", invalid="ignore"):  # refused afterwards, by the row
+        return ((_inputs.numbers(values) - scale[0]) / scale[1]).astype(np.float32)
 
 
-def _check_pairs(part: str, raw: Raw, x: np.ndarray, y: np.ndarray):
-    if len(x) != len(y):
-        raise ValueError(f"{len(x)} {part} inputs but {len(y)} labels; expected one label an input")
-    for what, values in (("input", x), ("label", y)):
-        if not np.isfinite(values).all():
-            first = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
-            raise ValueError(f"{part} {what} {first} is not finite")
-    if y.dtype.kind == "f" and (y.ndim != 1 or raw.classes is not None):
-        given = f"{y.shape}" + (f" and {raw.classes} classes" if raw.classes is not None else "")
-        raise ValueError(f"{part} labels are numbers, {given}; expected one an example, ({len(y)},), without classes")
-    if raw.tokens and (x.ndim != 2 or y.ndim != 1 or x.dtype.kind != "i" or not 0 <= x.min() <= x.max() < raw.tokens):
-        given = f"{part} inputs {x.shape} {x.dtype} from {x.min()} to {x.max()} and labels {y.shape}"
-        raise ValueError(f"{given}; expected sequences (N, t) of {raw.tokens} tokens, from 0, with one label each")
-    if raw.features and (x.ndim != 2 or (raw.names and len(raw.names) != x.shape[1])):
-        names = f" and {len(raw.names)} names" if raw.names else ""
-        raise ValueError(f"{part} inputs {x.shape}{names}; features are columns (N, d), with a name each or without")
+def _expect_scaled(what: str, values: np.ndarray, rows: np.ndarray):
+    """Raise ValueError naming the first row that is so far from the training examples that its scaled value is none."""
+    finite = np.isfinite(values).reshape(len(values), -1).all(1)
+    if not finite.all():
+        reason = "is too far from the training examples: beyond single precision once standardised"
+        raise ValueError(f"{what} {rows[~finite][0]} {reason}")
 
 
 def _with_noise(labels: np.ndarray, noise: dict | None, name: str) -> np.ndarray:
@@ -208,11 +263,12 @@ def _with_noise(labels: np.ndarray, noise: dict | None, name: str) -> np.ndarray
             f"datasets.{name}.label_noise: sequences have a label at every position; noise is for one an example"
         )
     random = stream(noise["seed"], "data", name, "label_noise")
-    classes = labels.max() + 1
+    # a class that no clean training label has would give the flipped ones away
+    known, places = np.unique(labels, return_inverse=True)
     # ASSUME: a noisy label is always a wrong one: another class, each equally likely, for an exact share of the
     # training examples.
     chosen = random.permutation(len(labels))[: round(noise["fraction"] * len(labels))]
-    shift = random.integers(1, classes, size=len(chosen))
+    shift = random.integers(1, len(known), size=len(chosen))
     noisy = labels.copy()
-    noisy[chosen] = (labels[chosen] + shift) % classes
+    noisy[chosen] = known[(places[chosen] + shift) % len(known)]
     return noisy

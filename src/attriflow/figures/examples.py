@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from attriflow.figures import _style
 
 _FEATURES, _LETTERS = 3, 10  # of a table's row that are named, and of a name
+_LETTERS_OF_CLASS = 8  # behind a row's number
 
 
 def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
@@ -24,10 +25,11 @@ def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
     )
     for line, (each, row) in zip(panels, rows, strict=True):
         test = each["test_x"][row]
-        _panel(line[0], each, test, each["mean"], _words(f"test {each['tests'][row]}", each["test_y"][row]), "black")
+        words = _words(f"test {each['tests_rows'][row]}", each["test_y"][row])
+        _panel(line[0], each, test, each["mean"], words, "black")
         for side, colour, first in (("helpful", "#0072B2", 1), ("harmful", "#D55E00", 1 + count)):
             for place in range(count):
-                words = _words(each[side][row, place], each[f"{side}_y"][row, place])
+                words = _words(each[f"{side}_rows"][row, place], each[f"{side}_y"][row, place])
                 _panel(line[first + place], each, each[f"{side}_x"][row, place], test, words, colour)
         if row == 0:
             line[0].annotate(
@@ -45,19 +47,26 @@ def draw(examples: list[dict[str, np.ndarray]]) -> Figure:
     _style.caption(
         figure,
         f"Left: the first test examples. Blue: the {count} training examples whose presence lowers its loss most, by "
-        f"the scores that predict retraining best ({described}). Red: those that raise it most. Index: label."
+        f"the scores that predict retraining best ({described}). Red: those that raise it most. {_rows(examples)}"
         f"{said if tables else ''}",
     )
     return figure
 
 
-def _words(index: object, label: np.ndarray) -> str:
-    """The index, and the label where there is one an example."""
-    return f"{index}: {_number(label)}" if label.ndim == 0 else str(index)
+def _rows(examples: list[dict[str, np.ndarray]]) -> str:
+    """What the numbers of examples count."""
+    pools = {bool(each["one_pool"]) for each in examples}
+    words = {True: "one table for training and test", False: "the training and the test data each by themselves"}
+    return f"Row of {', or '.join(words[pool] for pool in sorted(pools, reverse=True))}, from 0: label."
 
 
-def _number(value: np.ndarray) -> str:
-    return f"{value:.4g}" if value.dtype.kind == "f" else str(value)
+def _words(row: object, label: np.ndarray) -> str:
+    """The row in the user's data, and the label where there is one an example."""
+    return f"{row}: {_label(label)}" if label.ndim == 0 else str(row)
+
+
+def _label(value: np.ndarray) -> str:
+    return f"{value:.4g}" if value.dtype.kind == "f" else _printable(str(value))[:_LETTERS_OF_CLASS]
 
 
 def _panel(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.ndarray, words: str, colour: str):
@@ -66,7 +75,7 @@ def _panel(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: np.nda
         _differences(axes, each, x, other)
     else:
         _image(axes, x)
-    axes.set_title(words, fontsize=6, color=colour, pad=2)
+    axes.set_title(words, fontsize=6, color=colour, pad=2, parse_math=False)  # a class may be called US$
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
@@ -87,7 +96,11 @@ def _differences(axes: Axes, each: dict[str, np.ndarray], x: np.ndarray, other: 
 
 def _name(column: str) -> str:
     """A column's name on one line, of a category its value; letters that are none are left out."""
-    return "".join(letter for letter in column.rpartition("=")[2] if letter.isprintable())
+    return _printable(column.rpartition("=")[2])
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text if letter.isprintable())
 
 
 def _image(axes: Axes, pixels: np.ndarray):
