@@ -18,6 +18,7 @@ from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.modes import arrays, bytes_at_work, filtered, filtered_squares, modes, of_subsets
+from attriflow.precision import widened
 from attriflow.scores import running_mean
 from attriflow.spectrum import Spectrum
 
@@ -45,7 +46,7 @@ def prepare(
     damping alone.
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     return arrays(modes(curvature, model, split.train_x, split.train_y, train), train, test)
 
 
