@@ -45,6 +45,7 @@ def products(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradient
     """
     if kind == "fisher":
         return partial(_fisher_product, gradients)
+    _expect_one_precision(model, gradients)
     problem = Problem.of(model, inputs(model, x), labels(model, y))
     room = _room(problem)
     way = right_way(kind, problem, max(1, room // 2))
@@ -62,6 +63,16 @@ def products(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradient
         return found[:, order] / len(some.x)
 
     return product
+
+
+def _expect_one_precision(model: nn.Module, gradients: Gradients):
+    """Raise ValueError where gradients were widened (`precision.widened`), and derivatives of the model are not."""
+    own, theirs = next(model.parameters()).dtype, gradients.parts[0].dtype
+    if own != theirs:
+        raise ValueError(
+            f"gradients are too small or too large for the model's {own}: its second derivatives would be lost; use "
+            f"`dtype: float64`, or curvature 'fisher'"
+        )
 
 
 def _room(problem: Problem) -> int:
@@ -107,6 +118,7 @@ def example_products(
 
     No more rows at a time than 128 MiB hold, and than there is room for as in `products`, by the way that is right.
     """
+    _expect_one_precision(model, gradients)
     problem = Problem.of(model, inputs(model, x), labels(model, y))
     way = right_way("hessian", problem, max(1, _room(problem) // 2))
     one = forward_examples if way is forward_hessian else backward_examples
@@ -244,7 +256,7 @@ def hessian(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients
 
     Where the logits are linear in the parameters it is the Gauss-Newton matrix, and made as that.
     """
-    _check_size(gradients)
+    _check_size(model, gradients)
     if _is_linear(model, inputs(model, x[:1]), gradients):
         return _blockwise_gauss_newton(model, x, y, gradients)
     return _matrix(products("hessian", model, x, y, gradients), model, gradients.size)
@@ -257,7 +269,7 @@ def gauss_newton(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Grad
     diag(p_i) - p_i p_iᵀ of cross-entropy, with probabilities p_i (c,), and 2 of the squared error.
     Source: Martens 2020, arXiv:1412.1193, eq. (12).
     """
-    _check_size(gradients)
+    _check_size(model, gradients)
     with torch.no_grad():
         one_vector = model(inputs(model, x[:1])).ndim == 2
     if one_vector and all(isinstance(part, Factors) for part in gradients.parts):
@@ -301,7 +313,8 @@ def _is_linear(model: nn.Module, x: Tensor, gradients: Gradients) -> bool:
     return alone and logits is made[0][0] and logits._version == made[0][1]  # not changed in place
 
 
-def _check_size(gradients: Gradients):
+def _check_size(model: nn.Module, gradients: Gradients):
+    _expect_one_precision(model, gradients)
     if gradients.size > MOST_PARAMETERS:
         raise ValueError(
             f"the model has {gradients.size} parameters; an exact Hessian or Gauss-Newton matrix is made for up to "

@@ -3,14 +3,16 @@
 import numpy as np
 
 from attriflow.data import Split
+from attriflow.io import expect_finite
 
 
 def extremes(scores: np.ndarray, split: Split, tests: np.ndarray, count: int) -> dict[str, np.ndarray]:
     """For test examples t: helpful and harmful (t, count) training indices, best and worst first, with what to show.
 
     scores (n, m), positive = helpful. Inputs and targets are given as they were before standardising; features, names,
-    mean, std: as in `Split`.
+    mean, std: as in `Split`. Raises ValueError for scores that are no numbers: they would be sorted last, as the best.
     """
+    expect_finite("scores (training example, test example)", scores[:, tests])
     ordered = np.argsort(scores[:, tests], axis=0, kind="stable").T  # (t, n), ascending
     found = {"helpful": ordered[:, ::-1][:, :count], "harmful": ordered[:, :count]}
     arrays = {

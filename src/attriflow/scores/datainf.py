@@ -45,7 +45,7 @@ def _layer(train: Part, test: Part) -> dict[str, Tensor]:
     few = 2 * train.size < len(train)
     return {
         "products": _gram(train, test),
-        "squares": squares.double(),
+        "squares": stored(squares),
         "mean_square": squares.mean() / train.size,
         **({"gradients": stored(train.dense())} if few else {"kernel": _gram(train, train)}),
     }

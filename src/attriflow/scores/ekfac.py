@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from attriflow.curvature import decompose
 from attriflow.data import Split
-from attriflow.device import inputs
+from attriflow.device import inputs, labels
 from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, of_split, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
 from attriflow.layerwise import absolute, pack, places, unpack
@@ -35,6 +35,7 @@ from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.outputs import only
 from attriflow.precision import near_one, stored, widened
+from attriflow.products import shares
 from attriflow.scores import running_mean
 from attriflow.spectrum import Spectrum, condensed
 
@@ -102,11 +103,12 @@ def _columns(model: nn.Module, split: Split) -> Iterator[Gradients]:
     with torch.no_grad():
         logits = model(inputs(model, x))
     p = torch.softmax(logits.reshape(len(x), -1, logits.shape[-1]), -1)  # (n, t, c)
+    share = shares(labels(model, split.train_y)).reshape(len(x), -1, 1).to(p.dtype)  # 0 where no label is: -100
     _, positions, classes = p.shape
     for position in range(positions):
         for each in range(classes):
             one = torch.eye(classes, dtype=p.dtype, device=p.device)[each]
-            root = p[:, position, each, None].sqrt() * (one - p[:, position]) / positions  # (n, c)
+            root = p[:, position, each, None].sqrt() * (one - p[:, position]) * share[:, position]  # (n, c)
 
             def output(logits: Tensor, rows: Tensor, root=root, position=position) -> Tensor:
                 return (logits.reshape(len(logits), positions, classes)[:, position] * root[rows]).sum(-1)

@@ -49,7 +49,8 @@ def prepare(
     model = member.model(epoch, parameters)
     train, test = widened(*of_split(model, split, target))
     # ASSUME: the distribution of the random start vector is not given; it is Gaussian.
-    start = torch.from_numpy(member.stream("arnoldi").standard_normal((1, train.size))).to(member.device, member.dtype)
+    start = torch.from_numpy(member.stream("arnoldi").standard_normal((1, train.size)))
+    start = start.to(train.device, train.parts[0].dtype)
     # ASSUME: every product takes all training examples; the paper takes a batch of them.
     space = lanczos(products(curvature, model, split.train_x, split.train_y, train), start, iterations)
     return {

@@ -24,7 +24,7 @@ from attriflow.curvature import Products, columns, example_products, products
 from attriflow.data import Split
 from attriflow.gradients import Gradients, Rows, of_split, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
-from attriflow.krylov import conjugate_gradients
+from attriflow.krylov import conjugate_gradients, expect_resolved
 from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -90,6 +90,7 @@ class _InModes:
     def __init__(self, modes: Modes, train: Gradients, test: Gradients, damping: float):
         self.modes, self.train, self.test, self.damping = modes, train, test, damping
         self.right = modes.right(test)
+        expect_resolved(modes.values.numpy(force=True), damping, len(modes.values))
         # ASSUME: an indefinite Hessian is taken by the absolute values of its eigenvalues, as in `influence`, though
         # the proposition asks for C + λI > 0 alone.
         inverse = (1 / (modes.values.abs() + damping)).to(self.right.dtype)

@@ -65,7 +65,7 @@ def prepare(
     damping = absolute(damping, relative, {"mean_square": train.mean_square()})
     product = products(curvature, model, split.train_x, split.train_y, train)
     start = torch.from_numpy(member.stream("lissa", "extremes").standard_normal((1, train.size)))
-    start = start.to(member.device, member.dtype)
+    start = start.to(train.device, train.parts[0].dtype)
     extremes = _extremes(product, start)
     if extremes[1] + damping > 2 * scale:
         raise ValueError(_advice("from step 1 on: the curvature", extremes, damping, scale))

@@ -22,6 +22,7 @@ from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Part, Sequences, of_split
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt, Target
+from attriflow.krylov import expect_resolved
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
@@ -123,6 +124,7 @@ def score(
 
 
 def _solve(layer: dict[str, Tensor], damping: float) -> np.ndarray:
+    expect_resolved(layer["values"].numpy(), damping, len(layer["values"]))
     return weighted_product(layer["left"], (1 / (layer["values"] + damping)).numpy(), layer["right"])
 
 
