@@ -452,7 +452,7 @@ def test_eigenvalues_that_are_rounding_error_become_zero():
     torch.testing.assert_close(vectors @ torch.diag(values) @ vectors.T, matrix)
 
 
-@pytest.mark.parametrize("damping", [1e-2, 1.0, 10.0])
+@pytest.mark.parametrize("damping", [1e-2, 10.0, 30.0])
 def test_ekfac_in_its_curved_directions_alone_is_as_good_as_in_all(damping, monkeypatch):
     split = toy_split(n=60, shape=(1, 12, 12))
     member = member_of(partial(mlp.build, (1, 12, 12), 3, hidden=[24], dropout=0.0))
@@ -463,6 +463,26 @@ def test_ekfac_in_its_curved_directions_alone_is_as_good_as_in_all(damping, monk
     monkeypatch.setattr(ekfac, "_curved", lambda *_: None)
     whole = next(ekfac.score([prepared], damping=damping))
     assert np.abs(curved - whole).max() <= 1e-3 * np.abs(whole).max()
+
+
+def test_ekfac_skips_nothing_for_test_examples_that_would_notice():
+    """One layer on orthogonal features: a test example lies in the one direction that training examples hardly use."""
+    random, n, d = np.random.default_rng(8), 400, 200
+    deviations = np.concatenate([np.full(99, 50.0**0.5), [0.02**0.5], np.full(100, 1e-4)])
+    train = np.linalg.qr(random.standard_normal((n, d)))[0] * n**0.5 * deviations
+    test = np.stack([np.eye(d)[99], np.eye(d)[0], random.standard_normal(d)])
+    y = 0.5 * random.choice([-1.0, 1.0], n + 3)
+    x, places = np.concatenate([train, test]).astype(np.float32), (np.arange(n), np.arange(3))
+    split = Split(x[:n], y[:n], x[n:], y[n:], y[:n], *places, np.float64(0), np.float64(1))
+    member = Trained("full-0", 0, partial(nn.Linear, d, 1, bias=False), {1: {"weight": torch.zeros(1, d)}}, {})
+    prepared = ekfac.prepare(member, split)
+    few = ekfac._curved(unpack(prepared)["weight"]["spectrum"], 1.0)
+    assert few is not None and len(few) < 100
+    found = next(ekfac.score([prepared], damping=1.0))
+    sides = [per_example(member.model(), *each, "loss").dense().numpy() for each in ((x[:n], y[:n]), (x[n:], y[n:]))]
+    curvature = np.diag(np.square(sides[0]).mean(0))
+    expected = sides[0] @ np.linalg.inv(curvature + np.eye(d)) @ sides[1].T
+    assert (np.abs(found - expected).max(0) <= 1e-3 * np.abs(expected).max(0)).all()
 
 
 def test_ekfac_takes_few_directions_only_where_the_rest_is_flat():

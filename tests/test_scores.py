@@ -494,6 +494,22 @@ def test_a_datamodel_is_the_minimum_of_its_objective():
     np.testing.assert_allclose(slopes[w != 0], 0.2 * largest * np.sign(w[w != 0]), rtol=0.01)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_a_datamodel_is_converged_at_any_scale_of_losses(scale):
+    """Coefficients solve the equations of those that are not 0, Lasso's closed form once one knows which these are."""
+    members = observations(300, np.random.default_rng(1).standard_normal((20, 1)))
+    members = [member | {"losses": scale * member["losses"]} for member in members]
+    *_, found = datamodel.score(members, penalty=0.1)
+    w = np.asarray(found)[:, 0]
+    masks, losses = (np.stack([member[name] for member in members]) for name in ("mask", "losses"))
+    x, y = masks - masks.mean(0), losses.mean(0)[0] - losses[:, 0]
+    penalty = 0.1 * np.abs(x.T @ y).max() / len(x)
+    some = x[:, w != 0]
+    assert 0 < some.shape[1] < 20
+    exact = np.linalg.solve(some.T @ some / len(x), some.T @ y / len(x) - penalty * np.sign(w[w != 0]))
+    np.testing.assert_allclose(w[w != 0], exact, rtol=0, atol=1e-5 * np.abs(exact).max())
+
+
 def test_a_datamodel_of_members_that_saw_everything_is_refused(members, split):
     member = replace(members[0], run=Run("models/full-0"))
     with pytest.raises(

@@ -10,12 +10,20 @@ import numpy as np
 import scipy.linalg
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vjp, vmap
 
 from attriflow import flops
 from attriflow.device import inputs, labels
 from attriflow.gradients import Factors, Gradients, per_example
-from attriflow.outputs import loss
+from attriflow.products import (
+    IGNORED,
+    Problem,
+    backward_examples,
+    differentiable,
+    forward_examples,
+    forward_hessian,
+    right_way,
+    shares,
+)
 
 MOST_PARAMETERS = 10_000  # p × p in float64 is then 763 MiB
 _CHUNK_BYTES = 128 * 2**20  # of the activations of vectors × examples at once; all derivatives hold 8 times as much
@@ -30,26 +38,61 @@ def products(kind: str, model: nn.Module, x: np.ndarray, y: np.ndarray, gradient
     """Products of the curvature with vectors, v (k, p) -> C v (k, p), by a function that never makes C.
 
     kind: 'fisher', GᵀG / n from the factors of `gradients` G (n, p), those of the training loss; 'ggn', the
-    Gauss-Newton matrix, and 'hessian', both by forward and backward differentiation. The function takes, after v, the
-    indices of the examples to average over, all of them without. Beside a few arrays of the size of v it needs about
-    1 GiB (fisher: 256 MiB) however many examples and vectors there are, more only where a single example does.
+    Gauss-Newton matrix, and 'hessian', both by a way that `attriflow.products` finds right on these examples, a
+    Gauss-Newton matrix otherwise by its rows. The function takes, after v, the indices of the examples to average over,
+    all of them without. Beside a few arrays of the size of v it needs about 1 GiB (fisher: 256 MiB) however many
+    examples and vectors there are, more only where a single example does. Raises ValueError where no way is right.
     """
     if kind == "fisher":
         return partial(_fisher_product, gradients)
-    state = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    x, y = inputs(model, x), labels(model, y)
-    order, room = gradients.order(state), _CHUNK_BYTES // (8 * activations(model, x))
-    one = partial({"ggn": _gauss_newton_product, "hessian": _hessian_product}[kind], model, state)
+    _expect_one_precision(model, gradients)
+    problem = Problem.of(model, inputs(model, x), labels(model, y))
+    room = _room(problem)
+    way = right_way(kind, problem, max(1, room // 2))
+    if way is None:
+        return partial(_product_by_rows, model, x, y, problem.state, gradients)
+    order = gradients.order(problem.state)
 
     def product(v: Tensor, rows: Tensor | None = None) -> Tensor:
-        some_x, some_y = (x, y) if rows is None else (x[rows], y[rows])
+        some = problem if rows is None else problem.take(rows)
         flat = torch.empty_like(v).index_copy_(1, order, v)
         found = torch.zeros_like(v)
-        for vectors, examples in _blocks(len(v), len(some_x), room):
-            found[vectors] += vmap(partial(one, some_x[examples], some_y[examples]))(flat[vectors])
-        return found[:, order] / len(some_x)
+        with differentiable():
+            for vectors, examples in _blocks(len(v), len(some.x), room):
+                found[vectors] += way(some.take(examples), flat[vectors])
+        return found[:, order] / len(some.x)
 
     return product
+
+
+def _expect_one_precision(model: nn.Module, gradients: Gradients):
+    """Raise ValueError where gradients were widened (`precision.widened`), and derivatives of the model are not."""
+    own, theirs = next(model.parameters()).dtype, gradients.parts[0].dtype
+    if own != theirs:
+        raise ValueError(
+            f"gradients are too small or too large for the model's {own}: its second derivatives would be lost; use "
+            f"`dtype: float64`, or curvature 'fisher'"
+        )
+
+
+def _room(problem: Problem) -> int:
+    """Pairs of vectors and examples that may meet at once."""
+    return _CHUNK_BYTES // (8 * activations(problem.model, problem.x))
+
+
+def _product_by_rows(
+    model: nn.Module, x: np.ndarray, y: np.ndarray, state: dict, gradients: Gradients, v: Tensor, rows=None
+) -> Tensor:
+    """Products of the Gauss-Newton matrix BᵀB / n by its rows, made anew for every call and 256 examples at once."""
+    some = np.arange(len(x)) if rows is None else rows.numpy(force=True)
+    order, found = gradients.order(state), torch.zeros_like(v)
+    flat = torch.empty_like(v).index_copy_(1, order, v)
+    for start in range(0, len(some), _EXAMPLES):
+        examples = some[start : start + _EXAMPLES]
+        for column, _ in columns(model, x[examples], y[examples]):
+            own = column.order(state)  # layers may take other forms than in the gradients
+            found.index_add_(1, own, column.combine(column.times(flat[:, own])))
+    return found[:, order] / len(some)
 
 
 def many_products(
@@ -68,64 +111,25 @@ def _fisher_product(gradients: Gradients, v: Tensor, rows: Tensor | None = None)
     return some.combine(weights)
 
 
-def _hessian_product(model: nn.Module, state: dict[str, Tensor], x: Tensor, y: Tensor, vector: Tensor) -> Tensor:
-    """The second derivative of the summed loss times a vector, both (p,) in the order of the state."""
-
-    def total(state):
-        return loss(functional_call(model, state, (x,)), y).sum()
-
-    return _flat(jvp(grad(total), (state,), (_like(state, vector),))[1])
-
-
-def _gauss_newton_product(model: nn.Module, state: dict[str, Tensor], x: Tensor, y: Tensor, vector: Tensor) -> Tensor:
-    """The Gauss-Newton matrix of the summed loss times a vector, both (p,) in the order of the state."""
-
-    def logits(state):
-        return functional_call(model, state, (x,))
-
-    values, change = jvp(logits, (state,), (_like(state, vector),))
-    if y.is_floating_point():
-        change = 2 * change  # the second derivative of a squared error
-    else:
-        p = torch.softmax(values, -1)
-        change = p * (change - (p * change).sum(-1, keepdim=True))
-    positions = values.shape[1:-1].numel()  # of a sequence, over which its loss is a mean
-    return _flat(vjp(logits, state)[1](change / positions)[0])
-
-
 def example_products(
     model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients, v: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
     """The Hessian of every example's loss times one vector v (p,): some examples and their rows (k, p), in turn.
 
-    No more rows at a time than 128 MiB hold, and than there is room for as in `products`.
+    No more rows at a time than 128 MiB hold, and than there is room for as in `products`, by the way that is right.
     """
-    state = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    x, y = inputs(model, x), labels(model, y)
-    order = gradients.order(state)
-    direction = _like(state, torch.empty_like(v).index_copy_(0, order, v))
-
-    def one(x: Tensor, y: Tensor) -> Tensor:
-        def own(state):
-            return loss(functional_call(model, state, (x[None],)), y[None])[0]
-
-        return _flat(jvp(grad(own), (state,), (direction,))[1])
-
-    step = max(1, _CHUNK_BYTES // (8 * (activations(model, x) + 4 * len(v))))  # 4: the state's, both derivatives', ours
-    for start in range(0, len(x), step):
+    _expect_one_precision(model, gradients)
+    problem = Problem.of(model, inputs(model, x), labels(model, y))
+    way = right_way("hessian", problem, max(1, _room(problem) // 2))
+    one = forward_examples if way is forward_hessian else backward_examples
+    order = gradients.order(problem.state)
+    direction = torch.empty_like(v).index_copy_(0, order, v)
+    step = max(1, _CHUNK_BYTES // (8 * (activations(model, problem.x) + 4 * len(v))))  # 4: the state's, ours, both
+    for start in range(0, len(x), step):  # derivatives'
         some = slice(start, start + step)
-        yield some, vmap(one)(x[some], y[some])[:, order]
-
-
-def _like(state: dict[str, Tensor], vector: Tensor) -> dict[str, Tensor]:
-    """A vector (p,) as a state dict."""
-    pieces = vector.split([value.numel() for value in state.values()])
-    return {name: piece.view(value.shape) for (name, value), piece in zip(state.items(), pieces, strict=True)}
-
-
-def _flat(state: dict[str, Tensor]) -> Tensor:
-    """A state dict as a vector (p,)."""
-    return torch.cat([value.flatten() for value in state.values()])
+        with differentiable():
+            rows = one(problem.take(some), direction)
+        yield some, rows[:, order]
 
 
 def _blocks(vectors: int, examples: int, room: int) -> Iterator[tuple[slice, slice]]:
@@ -159,30 +163,36 @@ def roots(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     R = √2. Cross-entropy has $R R^\top = diag(p) - p p^\top$, of rank r = c - 1, and R is its Cholesky factor: with
     $q_j = \sum_{i > j} p_i$, $R_{jj} = \sqrt{p_j q_j / q_{j-1}}$ and $R_{ij} = -R_{jj} p_i / q_j$ below, without a
     difference that could cancel. Its derivative is $p - e_y = R a$, $a = -R_y / p_y$. Both are of a mean over positions
-    where there are any. An a that overflows, p_y near 0, is not finite.
+    where there are any, without those whose label is -100. An a that overflows, p_y near 0, is not finite. Raises
+    ValueError for classes and a single output: its probability is 1, and nothing can be learned of it.
 
     Source: Tanabe and Sagae 1992, J. R. Statist. Soc. B 54, the Cholesky decomposition of a multinomial's covariance.
     """
-    positions = logits.shape[1:-1].numel() ** 0.5
     if y.is_floating_point():
         root = torch.full_like(logits, 2**0.5)[..., None]
-        return root / positions, 2**0.5 * (logits - y[..., None].to(logits.dtype)) / positions
+        return root, 2**0.5 * (logits - y[..., None].to(logits.dtype))
+    if logits.shape[-1] == 1:
+        raise ValueError(
+            "the model has 1 output and the labels are classes: its softmax is 1 everywhere, and every gradient 0; "
+            "use an output for every class, two for two, or labels of a floating dtype for a regression"
+        )
+    share = shares(y).sqrt().to(logits.dtype)[..., None]
     p = torch.softmax(logits, -1)
     tail = p.flip(-1).cumsum(-1).flip(-1)  # from each class on
     behind = tail[..., 1:]  # q_j, j < c - 1
     diagonal = torch.where(behind > 0, p[..., :-1] * behind / tail[..., :-1], 0).sqrt()
     below = torch.where(behind[..., None, :] > 0, p[..., :, None] / behind[..., None, :], 0).tril(-1)  # (n, ..., c, r)
     root = diagonal[..., None, :] * (torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)[:, :-1] - below)
-    own = y[..., None]
+    own = torch.where(y == IGNORED, 0, y)[..., None]
     picked = root.take_along_dim(own[..., None], -2).squeeze(-2)
-    return root / positions, -picked / p.take_along_dim(own, -1) / positions
+    return root * share[..., None], -picked / p.take_along_dim(own, -1) * share
 
 
 def root_size(model: nn.Module, x: np.ndarray, y: np.ndarray) -> int:
     """Columns of the root of the loss's Hessian of one example, r, all positions of a sequence counted."""
     with torch.no_grad():
-        root, _ = roots(model(inputs(model, x[:1])), labels(model, y[:1]))
-    return root[0].numel() // root.shape[-2]
+        outputs = model(inputs(model, x[:1]))
+    return outputs[0].numel() if labels(model, y[:1]).is_floating_point() else outputs[0, ..., 1:].numel()
 
 
 def columns(model: nn.Module, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[Gradients, Tensor]]:
@@ -191,7 +201,7 @@ def columns(model: nn.Module, x: np.ndarray, y: np.ndarray) -> Iterator[tuple[Gr
     Column by column of the roots R_i of `roots`: a row (p,) of every example as Gradients (n, p), and a (n,), its part
     in the example's gradient of the loss, $g_i = B_i^\top a_i$. Logit Jacobians J_i (c, p).
     """
-    with torch.no_grad():
+    with torch.no_grad(), differentiable():
         logits = torch.cat([model(some) for some in inputs(model, x).split(_EXAMPLES)])
         root, weights = roots(logits, labels(model, y))
     for place in np.ndindex(*root.shape[1:-2]):
@@ -246,7 +256,7 @@ def hessian(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Gradients
 
     Where the logits are linear in the parameters it is the Gauss-Newton matrix, and made as that.
     """
-    _check_size(gradients)
+    _check_size(model, gradients)
     if _is_linear(model, inputs(model, x[:1]), gradients):
         return _blockwise_gauss_newton(model, x, y, gradients)
     return _matrix(products("hessian", model, x, y, gradients), model, gradients.size)
@@ -259,7 +269,7 @@ def gauss_newton(model: nn.Module, x: np.ndarray, y: np.ndarray, gradients: Grad
     diag(p_i) - p_i p_iᵀ of cross-entropy, with probabilities p_i (c,), and 2 of the squared error.
     Source: Martens 2020, arXiv:1412.1193, eq. (12).
     """
-    _check_size(gradients)
+    _check_size(model, gradients)
     with torch.no_grad():
         one_vector = model(inputs(model, x[:1])).ndim == 2
     if one_vector and all(isinstance(part, Factors) for part in gradients.parts):
@@ -291,19 +301,20 @@ def _blockwise_gauss_newton(model: nn.Module, x: np.ndarray, y: np.ndarray, grad
 
 
 def _is_linear(model: nn.Module, x: Tensor, gradients: Gradients) -> bool:
-    """Whether the logits are the output of the only layer that has parameters."""
+    """Whether the logits are the output of the only layer that has parameters, as the layer itself made it."""
     if len(gradients.parts) != 1 or not isinstance(gradients.parts[0], Factors):
         return False
-    outputs = []
-    handle = model.get_submodule(gradients.parts[0].name).register_forward_hook(
-        lambda _layer, _inputs, result: outputs.append(result)
-    )
-    logits = model(x)
+    layer, made = model.get_submodule(gradients.parts[0].name), []
+    handle = layer.register_forward_hook(lambda _layer, _inputs, result: made.append((result, result._version)))
+    with torch.no_grad():
+        logits = model(x)
     handle.remove()
-    return logits is outputs[0]
+    alone = len(made) == 1 and not (layer._forward_hooks or layer._forward_pre_hooks)
+    return alone and logits is made[0][0] and logits._version == made[0][1]  # not changed in place
 
 
-def _check_size(gradients: Gradients):
+def _check_size(model: nn.Module, gradients: Gradients):
+    _expect_one_precision(model, gradients)
     if gradients.size > MOST_PARAMETERS:
         raise ValueError(
             f"the model has {gradients.size} parameters; an exact Hessian or Gauss-Newton matrix is made for up to "

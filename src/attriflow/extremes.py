@@ -3,6 +3,7 @@
 import numpy as np
 
 from attriflow.data import Split
+from attriflow.io import expect_finite
 
 
 def extremes(scores: np.ndarray, split: Split, tests: np.ndarray, count: int) -> dict[str, np.ndarray]:
@@ -10,8 +11,10 @@ def extremes(scores: np.ndarray, split: Split, tests: np.ndarray, count: int) ->
 
     scores (n, m), positive = helpful. Inputs and targets are given as they were before standardising, classes by their
     names; tests_rows, helpful_rows, harmful_rows: where the examples stand in the user's own data; features, names,
-    mean, std, one_pool: as in `Split`.
+    mean, std, one_pool: as in `Split`. Raises ValueError for scores that are no numbers: they would be sorted last, as
+    the best.
     """
+    expect_finite("scores (training example, test example)", scores[:, tests])
     ordered = np.argsort(scores[:, tests], axis=0, kind="stable").T  # (t, n), ascending
     found = {"helpful": ordered[:, ::-1][:, :count], "harmful": ordered[:, :count]}
     arrays = {

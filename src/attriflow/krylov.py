@@ -4,12 +4,15 @@ The space of C and a vector b is that of C + λI and b, for every λ, and the sp
 one basis serves every damping and every smaller number of steps.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,37 @@ def ritz(diagonal: np.ndarray, beside: np.ndarray, steps: int) -> tuple[np.ndarr
     return np.linalg.eigh(matrices)
 
 
+def expect_resolved(values: np.ndarray, damping: float, size: int):
+    """What eigenvalues of a curvature of this size have of rounding error must be below a tenth of the damping.
+
+    It is about 4 times the size and the precision of the largest eigenvalue; scores are off by that over the damping,
+    which the log says from a thousandth on. Damping 0 is the pseudo-inverse, and passes. Raises ValueError with a
+    damping that would do.
+    """
+    values = np.asarray(values)
+    largest = float(np.abs(values).max(initial=0))
+    error = 4 * size * np.finfo(values.dtype).eps * largest
+    if not damping or damping >= 1000 * error:
+        return
+    what = (
+        f"damping {damping:.3g} is {damping / error:.2g} times what the eigenvalues of the curvature have of rounding "
+        f"error (the largest is {largest:.3g})"
+    )
+    if damping < 10 * error:
+        raise ValueError(
+            f"{what}, so scores would be noise; use at least {10 * error:.2g}, or 0 for the pseudo-inverse"
+        )
+    log.warning(
+        "%s: scores are right to about %.0e of their size; from %.2g on to 1e-3", what, error / damping, 1000 * error
+    )
+
+
 def inverse(values: np.ndarray, damping: float, size: int) -> np.ndarray:
     """1 / (|θ| + damping) of Ritz values (..., s); 0 for those that are rounding error.
 
-    These are below size times the precision of the largest.
+    These are below size times the precision of the largest. Raises ValueError as `expect_resolved` does.
     """
+    expect_resolved(values, damping, size)
     sizes = np.abs(values)
     kept = sizes > size * np.finfo(sizes.dtype).eps * sizes.max(-1, keepdims=True)
     return np.divide(1, sizes + damping, out=np.zeros_like(sizes), where=kept)

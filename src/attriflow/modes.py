@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from attriflow.curvature import MOST_PARAMETERS, columns, decompose, exact, root_size
 from attriflow.gradients import Gradients
 from attriflow.memory import Size
+from attriflow.precision import stored, weighted_product, weighted_squares
 
 MOST_ROWS = 10_000  # b of a Gauss-Newton matrix: b × b in float64 is then 763 MiB
 _ROUNDING = 1e3  # times the precision: what a product of two lengths may lose by rounding
@@ -140,20 +141,20 @@ def arrays(modes: Modes, train: Gradients, test: Gradients) -> dict[str, np.ndar
 
     Of training gradients that reach out of the modes also what they have there: outside (n,), their squared lengths,
     and rest (n, m), their inner products with the test gradients; neither where there are none. left, right and rest in
-    float32.
+    float32, or float64 (`precision.stored`).
     """
     right = modes.right(test)
     found = {
         "values": modes.values,
-        "left": modes.train.to(torch.float32),
-        "right": right.to(torch.float32).contiguous(),
+        "left": stored(modes.train),
+        "right": stored(right).contiguous(),
         "squares": modes.squares,
         "parameters": torch.tensor(train.size),
         "mean_square": train.mean_square(),
     }
     outside = modes.outside(train)
     if outside.any():
-        found |= {"outside": outside, "rest": _rest(modes, train, test, outside, right).to(torch.float32)}
+        found |= {"outside": outside, "rest": stored(_rest(modes, train, test, outside, right))}
     return {name: value.numpy(force=True) for name, value in found.items()}
 
 
@@ -176,11 +177,10 @@ def beyond(modes: Modes, some: Gradients, test: Gradients, left: Tensor, right: 
 
 def filtered(member: dict[str, np.ndarray], weights: np.ndarray, outside: float) -> np.ndarray:
     r"""$g_{test}^\top f(C) g_i$ (n, m) of what `arrays` made: f of every mode (q,), and outside of all modes."""
-    left, right = _tensor(member["left"]), _tensor(member["right"])
-    found = left @ (torch.from_numpy(weights.astype(np.float32))[:, None] * right)
+    found = weighted_product(_tensor(member["left"]), weights, _tensor(member["right"]))
     if outside and "rest" in member:
-        found += np.float32(outside) * _tensor(member["rest"])
-    return found.numpy()
+        found += outside * np.asarray(member["rest"], np.float64)
+    return found
 
 
 def of_subsets(member: dict[str, np.ndarray], masks: np.ndarray) -> dict[str, np.ndarray]:
@@ -192,9 +192,8 @@ def of_subsets(member: dict[str, np.ndarray], masks: np.ndarray) -> dict[str, np
 
 def filtered_squares(member: dict[str, np.ndarray], weights: np.ndarray, outside: float) -> np.ndarray:
     r"""$g_i^\top f(C) g_i$ (n,) of what `arrays` made."""
-    scaled = torch.from_numpy((weights * member["squares"]).astype(np.float32))
-    found = (_tensor(member["left"]).square() @ scaled).numpy()
-    return found + outside * member["outside"].astype(np.float32) if outside and "outside" in member else found
+    found = weighted_squares(_tensor(member["left"]), weights * member["squares"])
+    return found + outside * member["outside"] if outside and "outside" in member else found
 
 
 def _tensor(array: np.ndarray) -> Tensor:

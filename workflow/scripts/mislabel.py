@@ -20,7 +20,7 @@ def main(job: Job):
     rows = []
     for point in settings["cheap"]:
         for size, suspicion, damping in scored(
-            self_influence, lambda size: prepared.members(blocks, size), point, wanted, selection
+            self_influence, lambda size: prepared.members(blocks, size), point, wanted, selection, settings["method"]
         ):
             described = named | size.columns | settings["costly"] | resolved(point, damping)
             rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))

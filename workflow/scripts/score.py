@@ -25,7 +25,8 @@ def main(job: Job):
 
     def arrays():
         for point in settings["cheap"]:
-            every = scored(score, lambda size: prepared.members(blocks, size), point, wanted, selection)
+            members = lambda size: prepared.members(blocks, size)  # noqa: E731
+            every = scored(score, members, point, wanted, selection, settings["method"])
             for size, array, damping, took in measured(every, one_pass=point.get("damping") not in RULES):
                 seconds = preparing[size].seconds + took.seconds
                 costs.append([seconds, max(peak, peak_mib())])
@@ -54,7 +55,7 @@ def measured(
     while True:
         with flops.spending() as took:
             found = next(every, None)
-            array = None if found is None else np.asarray(found[1], np.float32)
+            array = None if found is None else np.asarray(found[1])
         if found is None:
             return
         size, _, damping = found

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from attriflow.data import Split
+from attriflow.io import expect_finite
 
 
 class Later:
@@ -74,4 +75,5 @@ def running_mean(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     total = None
     for count, array in enumerate(arrays, 1):
         total = np.array(array, np.float64) if total is None else total + array
+        expect_finite("scores (training example, test example)", total)
         yield total / count

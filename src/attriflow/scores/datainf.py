@@ -13,6 +13,7 @@ entry; the paper takes 0.1 of that.
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from attriflow.data import Split
@@ -21,6 +22,7 @@ from attriflow.hyperparameters import Epoch, Parameters, Positive, Target
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import columns_near_one, near_one, stored, weighted_squares, widened
 from attriflow.scores import running_mean
 
 
@@ -34,7 +36,7 @@ def prepare(
     layers of 5000 × 500 examples take at most 330 MB.
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     return pack({name: _layer(train.parts[at], test.parts[at]) for name, at in places(train).items()})
 
 
@@ -43,14 +45,14 @@ def _layer(train: Part, test: Part) -> dict[str, Tensor]:
     few = 2 * train.size < len(train)
     return {
         "products": _gram(train, test),
-        "squares": squares.float(),
+        "squares": stored(squares),
         "mean_square": squares.mean() / train.size,
-        **({"gradients": train.dense().float()} if few else {"kernel": _gram(train, train)}),
+        **({"gradients": stored(train.dense())} if few else {"kernel": _gram(train, train)}),
     }
 
 
 def _gram(left: Part, right: Part) -> Tensor:
-    return Gradients([left]).gram(Gradients([right])).float()
+    return stored(Gradients([left]).gram(Gradients([right])))
 
 
 def memory(size: Size) -> int:
@@ -72,11 +74,22 @@ def score(
 
 
 def _solve(layer: dict[str, Tensor], damping: float) -> Tensor:
-    products, squares = layer["products"], layer["squares"]
-    weighted = products / (len(squares) * (damping + squares))[:, None]  # (n, m)
+    products, units = columns_near_one(layer["products"])
+    weights, unit = near_one(_weights(layer, damping))
+    weighted = weights[:, None] * products  # (n, m)
     if "kernel" in layer:
-        return (products - layer["kernel"] @ weighted) / damping
-    return (products - layer["gradients"] @ (layer["gradients"].T @ weighted)) / damping
+        kernel, size = near_one(layer["kernel"])
+        taken = (kernel @ weighted).double() * (size * unit)
+    else:
+        gradients, size = near_one(layer["gradients"])
+        taken = (gradients @ (gradients.T @ weighted)).double() * (size**2 * unit)
+    return (products - taken) * (units / damping)
+
+
+def _weights(layer: dict[str, Tensor], damping: float) -> Tensor:
+    r"""$1 / (n (\lambda + K_{jj}))$ (n,)"""
+    squares = layer["squares"].double()
+    return 1 / (len(squares) * (damping + squares))
 
 
 def self_influence(
@@ -90,10 +103,9 @@ def self_influence(
 
 
 def _own(layer: dict[str, Tensor], damping: float) -> Tensor:
-    squares = layer["squares"]
-    weights = 1 / (len(squares) * (damping + squares))  # (n,)
+    squares, weights = layer["squares"].double(), _weights(layer, damping)
     if "kernel" in layer:
-        return (squares - layer["kernel"].square() @ weights) / damping
-    gradients = layer["gradients"]
+        return (squares - torch.from_numpy(weighted_squares(layer["kernel"], weights.numpy()))) / damping
+    gradients = layer["gradients"].double()
     weighted = gradients.T @ (gradients * weights[:, None])  # (s, s)
     return (squares - (gradients @ weighted).mul_(gradients).sum(1)) / damping

@@ -17,8 +17,8 @@ $\Lambda$ (kronfluence's rule is 0.1 of it).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -27,13 +27,15 @@ from torch import Tensor, nn
 
 from attriflow.curvature import decompose
 from attriflow.data import Split
-from attriflow.device import inputs
+from attriflow.device import inputs, labels
 from attriflow.gradients import Factors, Gradients, Lookups, Part, Rows, Sequences, of_split, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.outputs import only
+from attriflow.precision import near_one, stored, widened
+from attriflow.products import shares
 from attriflow.scores import running_mean
 from attriflow.spectrum import Spectrum, condensed
 
@@ -41,7 +43,8 @@ from attriflow.spectrum import Spectrum, condensed
 # parameters (a decomposition of seconds) and by its diagonal above.
 _EXACT = 2048
 _BLOCK_BYTES = 64 * 2**20  # of the gradients that are held at once
-_DROPPED = 1e-4  # of an example's own score may come from curvature that is taken as zero
+_DROPPED = 1e-5  # of an example's own score, in the mean, may come from curvature that is taken as zero
+_WRONG = 1e-3  # of a test example's largest score, which no score may change by that
 _MOST_CURVED = 0.5  # of a layer's directions: from there on all of them together are faster
 _MOST_CANCELLED = 100  # times the score may be the larger of two terms that cancel, 2⁻²³ each
 _DIRECTIONS = 2048  # that meet in one product
@@ -71,8 +74,11 @@ def prepare(
     that, and 8 (in² + out²), or 8 s² where a Fisher of its own is decomposed.
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
-    columns = {"empirical": lambda: [train], "true": partial(_columns, model, split)}[curvature]
+    train, test = widened(*of_split(model, split, target))
+    columns = {
+        "empirical": lambda: [train],
+        "true": lambda: (column.to(train.parts[0].dtype) for column in _columns(model, split)),
+    }[curvature]
     layers = places(train)
     bases = _bases(train, columns, layers)
     mine = {name: _rotate(train.parts[at], bases[name]) for name, at in layers.items()}
@@ -97,11 +103,12 @@ def _columns(model: nn.Module, split: Split) -> Iterator[Gradients]:
     with torch.no_grad():
         logits = model(inputs(model, x))
     p = torch.softmax(logits.reshape(len(x), -1, logits.shape[-1]), -1)  # (n, t, c)
+    share = shares(labels(model, split.train_y)).reshape(len(x), -1, 1).to(p.dtype)  # 0 where no label is: -100
     _, positions, classes = p.shape
     for position in range(positions):
         for each in range(classes):
             one = torch.eye(classes, dtype=p.dtype, device=p.device)[each]
-            root = p[:, position, each, None].sqrt() * (one - p[:, position]) / positions  # (n, c)
+            root = p[:, position, each, None].sqrt() * (one - p[:, position]) * share[:, position]  # (n, c)
 
             def output(logits: Tensor, rows: Tensor, root=root, position=position) -> Tensor:
                 return (logits.reshape(len(logits), positions, classes)[:, position] * root[rows]).sum(-1)
@@ -195,8 +202,9 @@ def _blocks(part: Part, examples: int) -> Iterator[slice]:
 
 def _arrays(train: Part, test: Part, spectrum: Tensor, size: int) -> dict[str, Tensor]:
     arrays = {"spectrum": spectrum, "size": torch.tensor(size), "mean_square": spectrum.sum() / size}
-    for side, part in (("train", train.to(torch.float32)), ("test", test.to(torch.float32))):
-        arrays |= {f"{side}_{field}": getattr(part, field) for field in _fields(part)}
+    for side, part in (("train", train), ("test", test)):
+        fields = {field: getattr(part, field) for field in _fields(part)}
+        arrays |= {f"{side}_{field}": stored(array) if field != "index" else array for field, array in fields.items()}
     return arrays
 
 
@@ -220,28 +228,100 @@ def score(
     r"""EK-FAC influence (n, m), mean over members: one pass over the layers, n m s multiplications each.
 
     relative: damping in units of each layer's mean $\Lambda$. Where it saves half of the work, directions far below the
-    damping, which together take less than 1e-4 of an example's own score in the mean, count as without curvature (MNIST
-    perceptron, damping 1e-3: scores differ by 4e-5 of the largest). Raises ValueError for a damping of 0 where a
-    $\Lambda$ is zero; gradients of a softmax's own layer sum to 0 over the classes, so its $\Lambda$ has zeros.
+    damping count as without curvature, for the test examples whose scores change by less than 1e-3 of the largest by
+    that: a bound, which no example exceeds; others are scored by all directions (MNIST perceptron, damping 1e-3: scores
+    differ by 4e-5 of the largest). Raises ValueError for a damping of 0 where a $\Lambda$ is zero; gradients of a
+    softmax's own layer sum to 0 over the classes, so its $\Lambda$ has zeros.
     """
     return running_mean(
-        sum(_solve(name, layer, absolute(damping, relative, layer)) for name, layer in unpack(member).items()).numpy()
+        _scores([
+            _Layer.of(name, layer, absolute(damping, relative, layer)) for name, layer in unpack(member).items()
+        ]).numpy()
         for member in members
-    )
+    )  # fmt: skip
 
 
-def _solve(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
-    inverse = _inverse(name, layer, damping)
-    train, test = _part(layer, "train"), _part(layer, "test")
+@dataclass(frozen=True)
+class _Layer:
+    """One layer's rotated gradients near 1 and its inverse near 1, the units of their products and of the inverse.
+
+    few: the curved directions that are enough in the mean, None for all.
+    """
+
+    train: Part
+    test: Part
+    spectrum: Tensor
+    damping: float
+    inverse: Tensor
+    unit: float
+    scale: float
+    few: Tensor | None
+
+    @classmethod
+    def of(cls, name: str, layer: dict[str, Tensor], damping: float) -> "_Layer":
+        (train, unit_train), (test, unit_test) = _part(layer, "train"), _part(layer, "test")
+        inverse, scale = near_one(_inverse(name, layer, damping))
+        few = _curved(layer["spectrum"], damping) if isinstance(train, Factors) else None
+        return cls(train, test, layer["spectrum"].double(), damping, inverse, unit_train * unit_test, scale, few)
+
+    def take(self, tests: Tensor) -> "_Layer":
+        """Of some test examples, by all directions."""
+        return replace(self, test=self.test.take(tests), few=None)
+
+    def scores(self) -> Tensor:
+        """(n, m)"""
+        found = _whole(self.train, self.test, self.inverse) if self.few is None else self._corrected()
+        return found.double() * (self.unit * self.scale)
+
+    def _corrected(self) -> Tensor:
+        r"""By $1 / (\Lambda + \lambda) = 1 / \lambda - \Lambda / (\lambda (\Lambda + \lambda))$.
+
+        The first term is an inner product of factored gradients; the second is taken in few directions alone.
+        """
+        found = self.train.gram(self.test, slice(None)) * (1 / self.damping / self.scale)
+        weights = (self._weights() / self.scale).flatten()
+        sides = [(part.a.T.contiguous(), part.b.T.contiguous()) for part in (self.train, self.test)]
+        for some in self.few.split(_DIRECTIONS):
+            unit, place = some // self.train.grain, some % self.train.grain
+            (a, b), (c, d) = sides
+            found.addmm_((a[place] * b[unit]).T, c[place] * d[unit] * weights[some, None].float(), alpha=-1)
+        return found
+
+    def _weights(self) -> Tensor:
+        r"""$\Lambda / (\lambda (\Lambda + \lambda))$, (units, grain)."""
+        return self.spectrum / (self.spectrum + self.damping) / self.damping
+
+    def most_skipped(self) -> Tensor | float:
+        r"""What skipping adds to or takes from any score of each test example, (m,), at most.
+
+        By Cauchy and Schwarz: the largest $\sqrt{\sum w_d g_d^2}$ of a training gradient, times that of the test
+        gradient, over the skipped directions d with the weights w of `_weights`.
+        """
+        if self.few is None:
+            return 0.0
+        weights = self._weights().flatten().index_fill_(0, self.few, 0).view_as(self.spectrum)
+        train, test = (_squares(part.to(torch.float64), weights) for part in (self.train, self.test))
+        return self.unit * (train.max() * test).sqrt()
+
+
+def _scores(layers: list[_Layer]) -> Tensor:
+    """The sum over layers (n, m), by all directions for the test examples for which few may not be enough."""
+    found = sum(layer.scores() for layer in layers)
+    wrong = sum(layer.most_skipped() for layer in layers) > _WRONG * found.abs().amax(0)
+    if wrong.any():
+        some = wrong.nonzero().flatten()
+        found[:, some] = sum(layer.take(some).scores() for layer in layers)
+    return found
+
+
+def _whole(train: Part, test: Part, inverse: Tensor) -> Tensor:
+    """The sum over all directions."""
     match test:
         case Rows():
             return train.values @ (test.values * inverse).T
         case Lookups():
             scaled = replace(test, b=test.b * inverse[test.index])
-            return Gradients([train]).gram(Gradients([scaled])).float()
-    few = _curved(layer["spectrum"], damping) if isinstance(train, Factors) else None
-    if few is not None:
-        return _corrected(train, test, layer["spectrum"].flatten(), damping, few)
+            return Gradients([train]).gram(Gradients([scaled]))
     found = torch.zeros(len(train), len(test))
     for units in _blocks(train, max(found.shape)):
         found.addmm_(train.dense(units), (test.dense(units) * inverse[units].flatten()).T)
@@ -252,7 +332,7 @@ def _curved(spectrum: Tensor, damping: float) -> Tensor | None:
     r"""The directions whose inverse $1 / (\Lambda + \lambda)$ is not $1 / \lambda$, None where they are many.
 
     What the others' curvature would take from an example's own score, in the mean over training examples, is less than
-    1e-4 of it. None also where the two terms of `_corrected` would cancel to less than single precision.
+    1e-5 of it. None also where the two terms would cancel to less than single precision.
     """
     if damping == 0:
         return None
@@ -265,21 +345,6 @@ def _curved(spectrum: Tensor, damping: float) -> Tensor | None:
     return order[dropped:]
 
 
-def _corrected(train: Factors, test: Factors, spectrum: Tensor, damping: float, few: Tensor) -> Tensor:
-    r"""Scores by $1 / (\Lambda + \lambda) = 1 / \lambda - \Lambda / (\lambda (\Lambda + \lambda))$.
-
-    The first term is an inner product of factored gradients; the second is taken in the few curved directions alone.
-    """
-    found = train.gram(test, slice(None)) / damping
-    weights = spectrum / (damping * (spectrum + damping))
-    sides = [(part.a.T.contiguous(), part.b.T.contiguous()) for part in (train, test)]
-    for some in few.split(_DIRECTIONS):
-        unit, place = some // train.grain, some % train.grain
-        (a, b), (c, d) = sides
-        found.addmm_((a[place] * b[unit]).T, c[place] * d[unit] * weights[some, None].float(), alpha=-1)
-    return found
-
-
 def _inverse(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
     spectrum, size = layer["spectrum"], int(layer["size"])
     if damping == 0 and (zeros := size - int(torch.count_nonzero(spectrum))):
@@ -287,16 +352,20 @@ def _inverse(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
             f"damping 0: the curvature of the layer of {name} is zero in {zeros} of its {size} directions; "
             f"use a positive damping"
         )
-    return (1 / (spectrum + damping)).float()
+    return 1 / (spectrum.double() + damping)
 
 
-def _part(layer: dict[str, Tensor], side: str) -> Part:
+def _part(layer: dict[str, Tensor], side: str) -> tuple[Part, float]:
+    """The rotated gradients of one side in float32, and the unit that they are in."""
     fields = {key.removeprefix(f"{side}_"): array for key, array in layer.items() if key.startswith(f"{side}_")}
+    scaled = {name: near_one(array) for name, array in fields.items() if name != "index"}
+    fields |= {name: array for name, (array, _) in scaled.items()}
+    unit = prod(each for _, each in scaled.values())
     if "values" in fields:
-        return Rows("", (), **fields)
+        return Rows("", (), **fields), unit
     if "index" in fields:
-        return Lookups("", (), len(layer["spectrum"]), **fields)
-    return (Factors if fields["a"].ndim == 2 else Sequences)("", (), **fields)
+        return Lookups("", (), len(layer["spectrum"]), **fields), unit
+    return (Factors if fields["a"].ndim == 2 else Sequences)("", (), **fields), unit
 
 
 def spectrum(member: dict[str, np.ndarray], *, relative: bool = False) -> Spectrum:
@@ -312,11 +381,11 @@ def spectrum(member: dict[str, np.ndarray], *, relative: bool = False) -> Spectr
 
 def _modes(layer: dict[str, Tensor], unit: float) -> Iterator[Spectrum]:
     """The spectra of blocks of units of one layer, without blocks that have no curvature."""
-    values, test = layer["spectrum"].flatten(), _part(layer, "test")
+    values, (test, scale) = layer["spectrum"].flatten(), _part(layer, "test")
     for units in _blocks(test, 4 * len(test)):  # with the copies in float64
         some = values[units.start * test.grain : units.stop * test.grain]
         if some.any():
-            squares = test.dense(units).double().square().T  # float32 has no room for the squares of small gradients
+            squares = (scale * test.dense(units).double()).square().T  # float32 has no room for squares of small ones
             yield Spectrum.of(some.numpy(), squares.numpy(), dimension=len(some), unit=unit)
 
 
@@ -334,7 +403,11 @@ def self_influence(
 
 
 def _own(name: str, layer: dict[str, Tensor], damping: float) -> Tensor:
-    inverse, train = _inverse(name, layer, damping), _part(layer, "train")
+    inverse, (train, unit) = _inverse(name, layer, damping), _part(layer, "train")
+    return _squares(train.to(torch.float64), inverse) * unit**2
+
+
+def _squares(train: Part, inverse: Tensor) -> Tensor:
     match train:
         case Factors():
             return (train.b.square() @ inverse).mul_(train.a.square()).sum(1)

@@ -9,6 +9,7 @@ from attriflow.gradients import of_split
 from attriflow.hyperparameters import Epoch, Parameters, Target
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import widened
 from attriflow.scores import running_mean
 
 
@@ -20,7 +21,7 @@ def prepare(
     Charpiat et al. 2019, arXiv:2102.13624, eq. (5).
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     return {"cosines": train.cosines(test).numpy(force=True)}
 
 

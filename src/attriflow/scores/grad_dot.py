@@ -10,6 +10,7 @@ from attriflow.gradients import of_split
 from attriflow.hyperparameters import Epoch, Parameters, Target
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import stored, widened
 from attriflow.scores import running_mean
 
 
@@ -21,9 +22,9 @@ def prepare(
     Charpiat et al. 2019, arXiv:2102.13624, eq. (4); TracIn (Pruthi et al. 2020) at a single checkpoint.
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
-    products = train.cosines(test).mul_(torch.outer(train.lengths(), test.lengths()))
-    return {"products": products.numpy(force=True), "squares": train.squared_norms().numpy(force=True)}
+    train, test = widened(*of_split(model, split, target))
+    products = train.cosines(test) * torch.outer(train.lengths().double(), test.lengths().double())
+    return {"products": stored(products).numpy(force=True), "squares": train.squared_norms().numpy(force=True)}
 
 
 def memory(size: Size) -> int:

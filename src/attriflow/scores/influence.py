@@ -14,10 +14,12 @@ import numpy as np
 from attriflow.data import Split
 from attriflow.gradients import of_split
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
+from attriflow.krylov import expect_resolved
 from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.modes import arrays, bytes_at_work, filtered, filtered_squares, modes, of_subsets
+from attriflow.precision import widened
 from attriflow.scores import running_mean
 from attriflow.spectrum import Spectrum
 
@@ -45,7 +47,7 @@ def prepare(
     damping alone.
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     return arrays(modes(curvature, model, split.train_x, split.train_y, train), train, test)
 
 
@@ -70,7 +72,8 @@ def score(
     the length of the change of the parameters $|(C + \lambda I)^{-1} g_i|$. 0 for an example without a gradient.
 
     An indefinite Hessian is taken by the absolute values of its eigenvalues, $1 / (|\sigma| + \lambda)$: a direction of
-    negative curvature is no reason to count an example as harmful, and no damping can meet a pole.
+    negative curvature is no reason to count an example as harmful, and no damping can meet a pole. Raises ValueError
+    for a damping, other than 0, that is no more than what the eigenvalues have of rounding error.
     """
     power = {"none": 0, "loss": 1, "parameters": 2}[relatif]
     return running_mean(_solve(member, absolute(damping, relative, member), power) for member in members)
@@ -88,6 +91,7 @@ def _inverse(member: dict[str, np.ndarray], damping: float, power: int) -> tuple
     """(|σ| + λ)⁻ᵏ of every mode (q,), and outside of all modes, where damping 0 is the pseudo-inverse."""
     # ASSUME: an indefinite Hessian is taken by the absolute values of its eigenvalues; Koh and Liang add a damping that
     # makes it positive and leave its size open.
+    expect_resolved(member["values"], damping, len(member["values"]))
     return (np.abs(member["values"]) + damping) ** -power, damping**-power if damping else 0.0
 
 

@@ -22,6 +22,7 @@ from attriflow.krylov import inverse, lanczos, ritz
 from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import stored, widened
 from attriflow.scores import running_mean
 from attriflow.spectrum import Spectrum
 
@@ -36,7 +37,7 @@ def prepare(
     parameters: Parameters = "all",
     target: Target = "loss",
 ) -> dict[str, np.ndarray]:
-    """All gradients in the Lanczos basis of s = `iterations` steps: train (n, s), test (m, s) float32.
+    """All gradients in the Lanczos basis of s = `iterations` steps: train (n, s), test (m, s).
 
     diagonal (s,), beside (s - 1,): the curvature in that basis, tridiagonal, float64; parameters: p; mean_square: of
     the training gradients. Each member has
@@ -46,14 +47,15 @@ def prepare(
     factored gradients take.
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     # ASSUME: the distribution of the random start vector is not given; it is Gaussian.
-    start = torch.from_numpy(member.stream("arnoldi").standard_normal((1, train.size))).to(member.device, member.dtype)
+    start = torch.from_numpy(member.stream("arnoldi").standard_normal((1, train.size)))
+    start = start.to(train.device, train.parts[0].dtype)
     # ASSUME: every product takes all training examples; the paper takes a batch of them.
     space = lanczos(products(curvature, model, split.train_x, split.train_y, train), start, iterations)
     return {
-        "train": train.times(space.basis[0]).to(torch.float32).numpy(force=True),
-        "test": test.times(space.basis[0]).to(torch.float32).numpy(force=True),
+        "train": stored(train.times(space.basis[0])).numpy(force=True),
+        "test": stored(test.times(space.basis[0]).T).T.numpy(force=True),
         "diagonal": space.diagonal[0].numpy(force=True),
         "beside": space.beside[0].numpy(force=True),
         "parameters": np.array(train.size),

@@ -25,6 +25,7 @@ from attriflow.krylov import inverse, lanczos, ritz
 from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import unit, widened
 from attriflow.scores import running_mean
 
 _BASIS_BYTES = 2**30  # of the Lanczos vectors held at once
@@ -43,7 +44,8 @@ def prepare(
     r"""The Krylov space of every test gradient after s = `iterations` steps, and the training gradients in its basis.
 
     norms (m,), diagonal (m, s), beside (m, s - 1): |g_test| and the tridiagonal T, float64; products (s, n, m) float32:
-    g_i · v_j of the j-th Lanczos vector of each test example; parameters: p; mean_square: of the training gradients.
+    g_i · v_j of the j-th Lanczos vector of each test example, in units of `unit`; parameters: p; mean_square: of the
+    training gradients.
 
     Cost: s products with C per test example, or with a matrix made once where p is no more than that. Memory: the
     larger of 1 GiB and 8 p s bytes for Lanczos vectors, 4 s n m bytes for products, and what `curvature.products` and
@@ -51,21 +53,22 @@ def prepare(
     """
     found = _empty(iterations, len(split.train_y), len(split.test_y))
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     count = iterations * len(test)
     product = many_products(curvature, model, split.train_x, split.train_y, train, count)
-    spaces = []
+    spaces, size = [], unit(train.lengths())
     block = max(1, _BASIS_BYTES // (8 * train.size * iterations))
     for start in range(0, len(test), block):
         rows = slice(start, start + block)
         space = lanczos(product, test.take(rows).dense(), iterations)
         for step in range(iterations):
-            found[step, :, rows] = train.times(space.basis[:, step])
+            found[step, :, rows] = train.times(space.basis[:, step]) / size
         spaces.append((space.norms, space.diagonal, space.beside))
     small = (torch.cat(pieces).numpy(force=True) for pieces in zip(*spaces, strict=True))
     arrays = dict(zip(("norms", "diagonal", "beside"), small, strict=True))
     return arrays | {
         "products": found.numpy(),
+        "unit": np.array(size),
         "parameters": np.array(train.size),
         "mean_square": np.array(float(train.mean_square())),
     }
@@ -112,5 +115,6 @@ def _solve(member: dict[str, np.ndarray], damping: float, steps: int) -> np.ndar
     # enter by their absolute values.
     values, vectors = ritz(member["diagonal"], member["beside"], steps)
     scaled = inverse(values, damping, int(member["parameters"])) * vectors[:, 0]  # (m, s)
-    weights = member["norms"][:, None] * (vectors @ scaled[:, :, None]).squeeze(-1)  # (m, s): x in the Lanczos basis
+    lengths = member["unit"] * member["norms"]
+    weights = lengths[:, None] * (vectors @ scaled[:, :, None]).squeeze(-1)  # (m, s): x in the Lanczos basis
     return sum(row * weight for row, weight in zip(member["products"][:steps], weights.T, strict=True))

@@ -24,11 +24,12 @@ from attriflow.curvature import Products, columns, example_products, products
 from attriflow.data import Split
 from attriflow.gradients import Gradients, Rows, of_split, per_example
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, Target
-from attriflow.krylov import conjugate_gradients
+from attriflow.krylov import conjugate_gradients, expect_resolved
 from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.modes import MOST_ROWS, Modes, beyond, bytes_at_work, gauss_newton_fits, modes
+from attriflow.precision import stored, widened
 from attriflow.scores import running_mean
 
 _TOLERANCE = 1e-6  # of conjugate gradients: |residual| / |right side|
@@ -48,7 +49,7 @@ def prepare(
     parameters: Parameters = "all",
     target: Target = "loss",
 ) -> dict[str, np.ndarray]:
-    r"""scores (n, m) float32.
+    r"""scores (n, m).
 
     A job for every damping: $\delta$ depends on it and meets the curvature of every single example, or is a point at
     which all gradients are taken anew, and no array of moderate size holds that for all dampings.
@@ -63,7 +64,7 @@ def prepare(
     and for a Hessian of more than 10,000 parameters.
     """
     model, (x, y) = member.model(epoch, parameters), (split.train_x, split.train_y)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     damping = absolute(damping, relative, {"mean_square": train.mean_square()})
     if curvature != "ggn" or gauss_newton_fits(model, x, y, train.size):
         solver = _InModes(modes(curvature, model, x, y, train), train, test, damping)
@@ -80,7 +81,7 @@ def prepare(
         # it.
         square = [train] if curvature == "fisher" else (column for column, _ in columns(model, x, y))
         found = solver.first_order() + solver.second_order(square)
-    return {"scores": found.to(torch.float32).numpy(force=True)}
+    return {"scores": stored(found).numpy(force=True)}
 
 
 class _InModes:
@@ -89,6 +90,7 @@ class _InModes:
     def __init__(self, modes: Modes, train: Gradients, test: Gradients, damping: float):
         self.modes, self.train, self.test, self.damping = modes, train, test, damping
         self.right = modes.right(test)
+        expect_resolved(modes.values.numpy(force=True), damping, len(modes.values))
         # ASSUME: an indefinite Hessian is taken by the absolute values of its eigenvalues, as in `influence`, though
         # the proposition asks for C + λI > 0 alone.
         inverse = (1 / (modes.values.abs() + damping)).to(self.right.dtype)

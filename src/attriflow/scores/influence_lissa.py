@@ -27,6 +27,7 @@ from attriflow.krylov import lanczos, ritz
 from attriflow.layerwise import absolute
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import stored, widened
 from attriflow.scores import running_mean
 
 _BLOCK_BYTES = 256 * 2**20  # of test gradients that go through the recursion together
@@ -49,7 +50,7 @@ def prepare(
     parameters: Parameters = "all",
     target: Target = "loss",
 ) -> dict[str, np.ndarray]:
-    """scores (n, m) float32 from the mean of `repeats` recursions of `depth` steps on minibatches of `batch` examples.
+    """scores (n, m) from the mean of `repeats` recursions of `depth` steps on minibatches of `batch` examples.
 
     relative: damping in units of the mean squared entry of all training gradients.
 
@@ -58,17 +59,17 @@ def prepare(
     scale given and one that would do.
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     if batch > len(train):
         raise ValueError(f"batch: {batch} asked for, there are {len(train)} training examples")
     damping = absolute(damping, relative, {"mean_square": train.mean_square()})
     product = products(curvature, model, split.train_x, split.train_y, train)
     start = torch.from_numpy(member.stream("lissa", "extremes").standard_normal((1, train.size)))
-    start = start.to(member.device, member.dtype)
+    start = start.to(train.device, train.parts[0].dtype)
     extremes = _extremes(product, start)
     if extremes[1] + damping > 2 * scale:
         raise ValueError(_advice("from step 1 on: the curvature", extremes, damping, scale))
-    scores = torch.empty(len(train), len(test))
+    scores = []
     block = max(1, _BLOCK_BYTES // (8 * train.size))
     for first in range(0, len(test), block):
         rows, solved = slice(first, first + block), 0
@@ -78,8 +79,8 @@ def prepare(
             solved = solved + _solve(
                 product, v, (each.to(member.device) for each in drawn), start, damping=damping, scale=scale
             )
-        scores[:, rows] = train.times(solved / repeats)
-    return {"scores": scores.numpy()}
+        scores.append(train.times(solved / repeats))
+    return {"scores": stored(torch.cat(scores, 1)).numpy(force=True)}
 
 
 def _minibatches(random: np.random.Generator, n: int, batch: int, depth: int) -> Iterator[Tensor]:

@@ -24,8 +24,10 @@ from attriflow.data import Split
 from attriflow.device import inputs, labels
 from attriflow.features import penultimate
 from attriflow.hyperparameters import Epoch, PositiveInt
+from attriflow.io import expect_finite
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import unit
 from attriflow.scores import running_mean
 
 _TESTS = 256  # test examples whose distances to all training examples are held at once
@@ -46,6 +48,8 @@ def prepare(
         train, test = penultimate(model, split.train_x), penultimate(model, split.test_x)
     else:
         train, test = (inputs(model, x).flatten(1) for x in (split.train_x, split.test_x))
+        for side, x in (("training", train), ("test", test)):
+            expect_finite(f"knn_shapley: {side} inputs (example, entry)", x.numpy(force=True))
     train_y, test_y = labels(model, split.train_y), labels(model, split.test_y)
     order = torch.cat([_nearest(test[start : start + _TESTS], train) for start in range(0, len(test), _TESTS)])
     found = (
@@ -59,6 +63,8 @@ def prepare(
 
 
 def _nearest(test: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
+    scale = max(unit(train), unit(test))  # squares of tiny or huge features would leave the floats
+    test, train = test / scale, train / scale
     # not by |a|² - 2ab + |b|²: it loses the order of examples that are nearly equally far
     distances = torch.cdist(test, train, compute_mode="donot_use_mm_for_euclid_dist")
     return torch.argsort(distances, dim=1, stable=True)
@@ -83,7 +89,7 @@ def _shapley(member: dict[str, np.ndarray], neighbours: int) -> np.ndarray:
     order = np.asarray(member["order"])
     n = order.shape[1]
     if neighbours > n:
-        raise ValueError(f"neighbours: {neighbours} is more than the {n} training examples")
+        raise ValueError(f"neighbours: {neighbours} is more than the {n} training examples; use at most {n}")
     if "matches" in member:
         values = _vote_steps(np.asarray(member["matches"], np.float64), neighbours)
     else:

@@ -22,9 +22,11 @@ from attriflow.curvature import decompose
 from attriflow.data import Split
 from attriflow.gradients import Factors, Gradients, Part, Sequences, of_split
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt, Target
+from attriflow.krylov import expect_resolved
 from attriflow.layerwise import absolute, pack, places, unpack
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import stored, weighted_product, weighted_squares, widened
 from attriflow.projection import project
 from attriflow.scores import running_mean
 from attriflow.spectrum import Spectrum, join
@@ -55,7 +57,7 @@ def prepare(
     8 (n + m) k and 8 min(n, k)².
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     stream = partial(member.stream, "logra")
     pairs = {name: (train.parts[at], test.parts[at]) for name, at in places(train).items()}
     return pack({name: _modes(*_projected(*pair, rank, stream)) for name, pair in pairs.items()})
@@ -93,8 +95,8 @@ def _modes(train: Tensor, test: Tensor) -> dict[str, Tensor]:
     kept = values > 0
     return {
         "values": values[kept],
-        "left": left[:, kept].float(),
-        "right": right[kept].float(),
+        "left": stored(left[:, kept]),
+        "right": stored(right[kept]),
         "squares": (n * values if dual else torch.ones_like(values))[kept],
         "size": torch.tensor(k),
         "mean_square": values.sum() / k,
@@ -116,14 +118,14 @@ def score(
     relative: damping in units of each layer's tr(F) / k.
     """
     return running_mean(
-        sum(_solve(layer, absolute(damping, relative, layer)) for layer in unpack(member).values()).numpy()
+        sum(_solve(layer, absolute(damping, relative, layer)) for layer in unpack(member).values())
         for member in members
     )
 
 
-def _solve(layer: dict[str, Tensor], damping: float) -> Tensor:
-    inverse = (1 / (layer["values"] + damping)).float()
-    return layer["left"] @ (inverse[:, None] * layer["right"])
+def _solve(layer: dict[str, Tensor], damping: float) -> np.ndarray:
+    expect_resolved(layer["values"].numpy(), damping, len(layer["values"]))
+    return weighted_product(layer["left"], (1 / (layer["values"] + damping)).numpy(), layer["right"])
 
 
 def spectrum(member: dict[str, np.ndarray], *, relative: bool = False) -> Spectrum:
@@ -146,10 +148,9 @@ def self_influence(
 ) -> Iterator[np.ndarray]:
     r"""$\sum \phi_i^\top (F + \lambda I)^{-1} \phi_i$ over layers (n,), mean over members."""
     return running_mean(
-        sum(_own(layer, absolute(damping, relative, layer)) for layer in unpack(member).values()).numpy()
-        for member in members
+        sum(_own(layer, absolute(damping, relative, layer)) for layer in unpack(member).values()) for member in members
     )
 
 
-def _own(layer: dict[str, Tensor], damping: float) -> Tensor:
-    return layer["left"].square() @ (layer["squares"] / (layer["values"] + damping)).float()
+def _own(layer: dict[str, Tensor], damping: float) -> np.ndarray:
+    return weighted_squares(layer["left"], (layer["squares"] / (layer["values"] + damping)).numpy())

@@ -20,12 +20,14 @@ from attriflow.features import last_layer, penultimate
 from attriflow.hyperparameters import Epoch, Positive
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import stored, unit
 from attriflow.scores import expect_classes, running_mean
 
 # what an example adds to the logit of the right class helps; what it adds to a number may help or harm
 CLASSES_ONLY = True
 
 _STEPS, _GRADIENT = 2000, 1e-7  # of the minimisation: at most so many, and until no derivative is larger
+_SHARE = 0.01  # of the penalty's derivative, of which alpha is made, that the fit may be away from its minimum
 
 
 def prepare(
@@ -52,10 +54,13 @@ def prepare(
     wanted = torch.softmax(logits.double(), -1)
     if targets == "labels":
         wanted = torch.nn.functional.one_hot(train_y, logits.shape[1]).to(train.dtype)
-    weights = _fit(train, wanted, l2)
+    # features f / s, weights W s and the penalty λ / s² make the same problem, and α f · f the same values
+    scale = unit(train)
+    train, test, l2 = train / scale, test / scale, l2 / scale**2
+    weights = _fit(train, wanted, l2, scale)
     alpha = (wanted - torch.softmax(train @ weights.T, -1)) / (2 * l2 * len(train))  # (n, c)
     arrays = {
-        "values": (alpha[:, test_y] * (train @ test.T)).to(torch.float32),
+        "values": stored(alpha[:, test_y] * (train @ test.T)),
         "own": alpha.gather(1, train_y[:, None]).squeeze(1) * train.square().sum(1),
     }
     return {name: array.numpy(force=True) for name, array in arrays.items()}
@@ -66,8 +71,12 @@ def _features(model: torch.nn.Module, x: np.ndarray, ones: bool) -> Tensor:
     return torch.cat([found, found.new_ones(len(found), 1)], 1) if ones else found
 
 
-def _fit(features: Tensor, wanted: Tensor, l2: float) -> Tensor:
-    """The minimum (c, width) of the mean cross-entropy to the wanted probabilities plus the penalty."""
+def _fit(features: Tensor, wanted: Tensor, l2: float, scale: float) -> Tensor:
+    """The minimum (c, width) of the mean cross-entropy to the wanted probabilities plus the penalty.
+
+    scale: what features were divided by. Raises ValueError where there is no minimum: alpha is the derivative of the
+    penalty, so the fit's own derivative has to be far below that.
+    """
     shape = (wanted.shape[1], features.shape[1])
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -77,14 +86,16 @@ def _fit(features: Tensor, wanted: Tensor, l2: float) -> Tensor:
         slope = (torch.softmax(logits, -1) - wanted).T @ features / len(features) + 2 * l2 * weights
         return float(value), slope.flatten().numpy(force=True)
 
-    options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": _GRADIENT, "ftol": 0.0}
+    tolerance = _GRADIENT / min(max(scale, 1.0), 100.0)  # that of the weights of features as they were
+    options = {"maxiter": _STEPS, "maxfun": 2 * _STEPS, "gtol": tolerance, "ftol": 0.0}
     found = scipy.optimize.minimize(
         objective, np.zeros(shape[0] * shape[1]), jac=True, method="L-BFGS-B", options=options
     )
-    steepest = np.abs(found.jac).max()
-    if steepest > 100 * _GRADIENT:
+    steepest, pull = np.abs(found.jac).max(), 2 * l2 * np.abs(found.x).max()
+    if not (steepest <= 100 * _GRADIENT and steepest <= max(_SHARE * pull, np.finfo(float).tiny)):
         raise ValueError(
-            f"l2 {l2}: the last layer's fit has a derivative of {steepest:.1e} after {found.nit} steps; use a larger l2"
+            f"l2 {l2 * scale**2:.3g}: the last layer's fit has a derivative of {steepest:.1e} after {found.nit} steps, "
+            f"where that of the penalty is {pull:.1e}; use a larger l2 (the layer's inputs reach {scale:.0e})"
         )
     return torch.from_numpy(found.x).to(features.device).view(shape)
 

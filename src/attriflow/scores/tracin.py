@@ -11,6 +11,7 @@ from attriflow.gradients import of_split
 from attriflow.hyperparameters import Parameters, PositiveInt, Target
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.precision import widened
 from attriflow.scores import running_mean
 
 ACCESS = "training"  # it looks at more than the final model
@@ -28,10 +29,10 @@ def prepare(
     found = {"cosines": [], "train_lengths": [], "test_lengths": []}
     for epoch in member.checkpoints:
         model = member.model(epoch, parameters)
-        train, test = of_split(model, split, target)
+        train, test = widened(*of_split(model, split, target))
         found["cosines"].append(train.cosines(test))
-        found["train_lengths"].append(train.lengths())
-        found["test_lengths"].append(test.lengths())
+        found["train_lengths"].append(train.lengths().double())
+        found["test_lengths"].append(test.lengths().double())
     arrays = {name: torch.stack(values).numpy(force=True) for name, values in found.items()}
     return arrays | {"rates": np.array([member.rates[epoch] for epoch in member.checkpoints])}
 
@@ -61,7 +62,7 @@ def _tracin(member: dict[str, np.ndarray], normalise: bool, checkpoints: int | s
     # ASSUME: the learning rate of a checkpoint is that of the last step before it, whatever lies between two
     # checkpoints.
     for place in _places(member, checkpoints):
-        weighted = member["cosines"][place] * float(member["rates"][place])
+        weighted = np.asarray(member["cosines"][place], np.float64) * float(member["rates"][place])
         if not normalise:
             weighted *= np.outer(member["train_lengths"][place], member["test_lengths"][place])
         total = total + weighted

@@ -27,10 +27,12 @@ from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveIn
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.outputs import loss, mean, of_labels, only
+from attriflow.precision import columns_near_one, near_one
 from attriflow.projection import project
 from attriflow.scores import of_gradients, running_mean
 from attriflow.spectrum import Spectrum
 
+_SINGULAR = 2.0**-52  # times k and the largest pivot of a kernel: what a pivot has of rounding error
 _ROWS = 4096  # of projected gradients that are held in float64 at once
 
 
@@ -122,7 +124,8 @@ def _kernel(member: dict[str, np.ndarray], damping: float, k: int) -> np.ndarray
     train, test = (torch.from_numpy(np.asarray(member[name])) for name in ("train", "test"))
     factor = _factor(member, damping, k)
     solved = torch.cholesky_solve(test[:, :k].double().T / k, factor)  # (k, m)
-    return (train[:, :k] @ solved.float()).numpy()
+    (train, scale), (solved, scales) = near_one(train[:, :k]), columns_near_one(solved)
+    return ((train @ solved).double() * (scale * scales)).numpy()
 
 
 def _factor(member: dict[str, np.ndarray], damping: float, k: int) -> torch.Tensor:
@@ -131,7 +134,8 @@ def _factor(member: dict[str, np.ndarray], damping: float, k: int) -> torch.Tens
     # unit-variance projections divided by k.
     damped = _mean_kernel(member, k) + damping * torch.eye(k, dtype=torch.float64)
     factor, failed = torch.linalg.cholesky_ex(damped)
-    if failed:
+    pivots = factor.diagonal().square()
+    if failed or pivots.min() <= _SINGULAR * k * pivots.max():
         raise ValueError(
             f"damping {damping}: the kernel of {len(member['train'])} training examples in {k} dimensions is singular; "
             f"use a positive damping or fewer dimensions"

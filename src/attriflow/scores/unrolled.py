@@ -23,6 +23,7 @@ from attriflow.hyperparameters import Epoch, Parameters, Positive, PositiveInt, 
 from attriflow.memory import Size
 from attriflow.models import Trained
 from attriflow.modes import arrays, bytes_at_work, filtered, filtered_squares, modes
+from attriflow.precision import widened
 from attriflow.scores import running_mean
 
 _MOST_GROWTH = 60.0  # of the logarithm of a mode: e^60 times a gradient still fits into float32
@@ -42,7 +43,7 @@ def prepare(
     Of the same sizes, with the same errors.
     """
     model = member.model(epoch, parameters)
-    train, test = of_split(model, split, target)
+    train, test = widened(*of_split(model, split, target))
     return arrays(modes(curvature, model, split.train_x, split.train_y, train), train, test)
 
 
