@@ -4,6 +4,7 @@ Tests marked `slurm` start one of their own (`slurm_here`); the others put stand
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,36 @@ def test_a_run_that_submits_nothing_yet_is_left_in_peace(tmp_path, commands):
     stand_in(commands / "snakemake", "sleep 3; echo done")
     done = run(tmp_path, commands, ATTRIFLOW_CLUSTER_PATIENCE="1")
     assert (done.returncode, done.stderr) == (0, "done\n")
+
+
+# a job that waits, then another; Snakemake ends once it was asked often enough
+QUEUE = """
+echo x >> asked
+n=$(cat .snakemake/attriflow.cluster 2>/dev/null) || exit 0
+echo "7 ${n}_x PENDING Nodes required for job are DOWN, DRAINED or reserved"
+echo "8 ${n}_x PENDING Nodes required for job are DOWN, DRAINED or reserved"
+echo "9 ${n}_x RUNNING None"
+"""
+
+
+def test_why_jobs_wait_for_long_is_said_once(tmp_path, commands):
+    stand_in(commands / "snakemake", "sleep 4; echo done")
+    stand_in(commands / "squeue", QUEUE)
+    quick = {"ATTRIFLOW_CLUSTER_PATIENCE": "2", "ATTRIFLOW_CLUSTER_WAITING": "1"}
+    done = run(tmp_path, commands, **quick)
+    assert len((tmp_path / "asked").read_text().split()) > 4
+    (line,) = [line for line in done.stderr.splitlines() if line != "done"]
+    assert re.fullmatch(
+        r"cluster: 2 jobs have waited for [12] s, and SLURM's reason is: Nodes required for job are DOWN, DRAINED or "
+        r"reserved \(`scontrol show job 7`, `sinfo --list-reasons`\)",
+        line,
+    )
+
+
+def test_a_short_wait_is_no_news(tmp_path, commands):
+    stand_in(commands / "snakemake", "sleep 2; echo done")
+    stand_in(commands / "squeue", QUEUE)
+    assert run(tmp_path, commands, ATTRIFLOW_CLUSTER_PATIENCE="2").stderr == "done\n"
 
 
 # --- a real one --------------------------------------------------------------------------------------------------

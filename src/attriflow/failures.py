@@ -127,10 +127,7 @@ class Failures(logging.Handler):
         said = [f"\n{len(failed)} job{'s' if len(failed) > 1 else ''} failed:", *map(str, failed[:_MOST])]
         if more := failed[_MOST:]:
             said.append(f"and {len(more)} more, logs: {', '.join(str(failure.log) for failure in more)}")
-        said.append(
-            "Mend what the last lines say, then run the same command again: what was finished is kept (after a kill: "
-            "`make unlock` first)."
-        )
+        said.append("Mend what the last lines say, then run the same command again: what was finished is kept.")
         print("\n".join(said), file=sys.stderr, flush=True)
 
 
