@@ -39,7 +39,7 @@ def object_altered(place: Place) -> str:
 
 
 @drill(
-    "a table of another study is altered, and DVC takes it by hand; delete what make record and make pull say, run again"
+    "another study's table is altered, and dvc commit takes it; delete what make record and make pull say, run again"
 )
 def another_study_altered(place: Place) -> str:
     project, study = clone(place), ("evaluation", "--configfile", "studies/other.yaml")

@@ -184,7 +184,11 @@ def test_recording_refuses_an_altered_result(clone):
 
 # --- results of every study ----------------------------------------------------------------------------------
 
-SMALL = "study: small\nmethods: {trak: {proj_dim: 4, damping: [0.5]}}\nrun: {methods: [trak]}\n"
+SMALL = """
+study: small
+methods: {small: {kind: grad_dot, target: margin}}
+run: {methods: [small], figures: [lds_by_method]}
+"""
 TABLE = "results/evaluation/small/summary.csv"
 
 
@@ -217,10 +221,10 @@ def test_an_altered_table_of_another_study_is_not_recorded(second):
 
 
 def test_stale_results_of_another_study_are_not_recorded(second):
-    second.edit("studies/small.yaml", "damping: [0.5]", "damping: [0.7]")
+    second.edit("studies/small.yaml", "target: margin", "target: loss")
     line = refused(second)
-    assert "results of study 'small' are not up to date (scores/" in line
-    assert "run `make study NAME=small` first, or remove studies/small.yaml" in line
+    assert "results of study 'small' are not up to date (evaluation/small/" in line
+    assert "run `make study NAME=small` first" in line and "or remove studies/small.yaml" in line
     (second.folder / "studies/small.yaml").unlink()
     assert f"removed {TABLE}: no study makes it" in record(second).stdout
 

@@ -67,7 +67,8 @@ def refuse_stale(plans: dict[str, Plan]):
         if stale := [job.stem for job in each if job.stem not in current]:
             refuse(
                 f"{len(stale)} results of study '{study}' are not up to date ({stale[0]}, ...): run "
-                f"`make study NAME={study}` first, or remove studies/{study}.yaml, which drops its results"
+                f"`make study NAME={study}` first (if that makes those of another study stale, they need other names), "
+                f"or remove studies/{study}.yaml, which drops its results"
             )
 
 
