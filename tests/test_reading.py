@@ -74,7 +74,7 @@ def test_plain_snakemake_refuses_what_make_refuses(empty, where, old, new, line)
 
 def test_a_file_and_a_value_that_are_given_win_in_this_order(empty):
     (empty.folder / "config.yaml").write_text(TINY)
-    given = {"seed": 5, "datasets": {"digits": {"train": 50}}, "evaluation": {"resamples": 30}}
+    given = {"seed": 5, "datasets": {"digits": {"train": 50}}, "evaluation": {"resamples": 300}}
     (empty.folder / "given.yaml").write_text(yaml.safe_dump(given))
     empty.snakemake("data", "--dry-run", "--configfile", "given.yaml", "--config", "seed=7")
     settings = yaml.safe_load((empty.folder / "specs/default/data/digits.json").read_text())["spec"]["settings"]
