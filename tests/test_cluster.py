@@ -5,6 +5,7 @@ Tests marked `slurm` start one of their own (`slurm_here`); the others put stand
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -236,3 +237,30 @@ def test_a_gpu_is_asked_for_where_the_config_names_one(slurm, tmp_path):
 
     if not torch.cuda.is_available():
         assert done.returncode == 1 and "'cuda' asked for" in done.stdout + done.stderr
+
+
+# sbatch as of a site on whose nodes the Python of the submitting node is not
+NO_PYTHON = """
+for word; do
+  shift
+  set -- "$@" "$(printf %s "$word" | sed 's#[^ =]*/python[0-9.]* -m snakemake#/none/python -m snakemake#')"
+done
+exec {sbatch} "$@"
+"""
+
+
+@pytest.mark.slurm
+def test_of_a_job_that_could_not_begin_the_word_of_slurm_is_told_at_once_and_in_the_end(slurm, tmp_path):
+    project = Project.create(tmp_path / "project")
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path / "bin/sbatch", NO_PYTHON.format(sbatch=shutil.which("sbatch")))
+    path = f"{tmp_path / 'bin'}{os.pathsep}{slurm['PATH']}"
+    done = project.run(*CLUSTER, *QUICK, "--retries=0", "data", check=False, **slurm | {"PATH": path})
+    assert done.returncode == 1
+    before, last = (done.stdout + done.stderr).split("At least one job did not complete successfully.\n")
+    for said in (before, last):
+        assert re.search(
+            r"\[data/digits\], log: logs/data/digits.log, \S+/slurm_logs/\S+\.log\n    .*python: not found", said
+        )
+    assert "Detailed failure reason unavailable" not in before
+    assert "SLURM account" not in before  # guesses of one, which this cluster does not have

@@ -107,6 +107,15 @@ def test_of_a_job_on_a_cluster_the_log_of_the_cluster_is_shown_at_each_attempt(f
     assert told(followed, capsys)[2:5] == ["[a] (2 attempts), log: logs/a.log, outer.log", *said[1:3]]
 
 
+def test_of_a_store_the_log_that_lies_here_is_shown(followed, capsys):
+    write("logs/a.log", "ValueError: a is wrong\n[a] failed, log logs/a.log: ValueError: a is wrong\n")
+    log = "s3://lab/logs/run/logs/a.log (send to storage)"
+    say(followed, LogEvent.JOB_ERROR, jobid=1, rule_name="r", log=[log])
+    assert told(followed, capsys)[2:4] == ["[a], log: logs/a.log", "    ValueError: a is wrong"]
+    say(followed, LogEvent.JOB_INFO, jobid=1, log=[log])
+    assert not os.path.exists("logs/a.log")
+
+
 def test_of_a_group_the_jobs_are_named_that_failed(followed, capsys):
     outer = write("outer.log", "[b] failed, log logs/b.log: ValueError: b is wrong\n")
     names = dict(enumerate("abc"))

@@ -98,7 +98,7 @@ class Failures(logging.Handler):
         self._attempts[record.jobid] = self._attempts.get(record.jobid, 0) + 1
         for log in record.log:
             with contextlib.suppress(OSError):  # the job itself says what is wrong with it
-                Path(log).unlink(missing_ok=True)
+                _here(log).unlink(missing_ok=True)
 
     def _fail_of_group(self, record: logging.LogRecord):
         """Those of a group that began and did not end well; the first where none began."""
@@ -108,7 +108,7 @@ class Failures(logging.Handler):
             self._fail(job, record.aux_logs)
 
     def _fail(self, job: dict, outer: list[str | None]):
-        log = Path(job["log"][0]) if job["log"] else None
+        log = _here(job["log"][0]) if job["log"] else None
         name = str(log).removeprefix("logs/").removesuffix(".log") if log else job["rule_name"]
         ended, self._said.last = _STATUS.search(getattr(self._said, "last", "")), ""
         status = f" (exit status {ended[1] or ended[2]})" if ended else ""
@@ -132,8 +132,15 @@ class Failures(logging.Handler):
 
 
 def _began_and_failed(logs: list[str]) -> bool:
-    said = [line for log in logs for line in _last(Path(log))]
+    said = [line for log in logs for line in _last(_here(log))]
     return bool(said) and not _ENDED.fullmatch(said[-1])
+
+
+def _here(log: str) -> Path:
+    """The log of a job as it lies here. Of one in a store, Snakemake says `s3://lab/run/logs/x.log (...)`."""
+    if "://" not in log:
+        return Path(log)
+    return Path("logs", log.rpartition("/logs/")[2].partition(" (")[0])
 
 
 def _last(log: Path | None) -> list[str]:

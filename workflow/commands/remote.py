@@ -13,11 +13,10 @@ from pathlib import Path
 sys.path.insert(0, "src")
 
 import versioning
+from planned import planned
 
 from attriflow import folders
-from attriflow.config import ConfigError
 from attriflow.registry import ROOMS
-from attriflow.study import plan_of
 
 
 def main(verb: str, *arguments: str):
@@ -28,11 +27,8 @@ def main(verb: str, *arguments: str):
         sys.exit(failed)
     if failed:
         versioning.dvc("checkout", "--allow-missing", "--quiet")  # what came before it failed
-    try:
-        wrong = [line for record in versioning.records() for line in versioning.wrong_results(record)]
-        wrong += [] if arguments else absent_rooms()
-    except ConfigError as error:
-        sys.exit("\n".join(f"config: {line}" for line in error.errors))
+    wrong = [line for record in versioning.records() for line in versioning.wrong_results(record)]
+    wrong += [] if arguments else absent_rooms()
     if wrong:
         sys.exit("\n".join(wrong))
     looked = subprocess.run(["snakemake", "--dry-run"], env=os.environ | folders.usable_caches())
@@ -51,7 +47,7 @@ def unnamed(arguments: tuple[str, ...]) -> str | None:
 
 def absent_rooms() -> Iterator[str]:
     """A line with the remedy where rooms of the default study did not come."""
-    plan = plan_of(Path())
+    plan = planned()
     if absent := [f"results/{room}" for room in ROOMS if plan.room(room) and not Path("results", room).exists()]:
         yield (
             f"{', '.join(absent)}: not fetched, DVC says why above. Once the remote is there and whole, `make pull` "
