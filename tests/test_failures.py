@@ -77,6 +77,9 @@ def test_what_the_user_stopped_has_not_failed(followed, capsys):
     begin(followed, 1, "a")
     write("logs/a.log", "[a] interrupted; run again, finished jobs are kept\n")
     error(followed, 1, "a")
+    begin(followed, 2, "b")
+    say(followed, LogEvent.ERROR, msg="Command 'python b.py' died with <Signals.SIGINT: 2>.")
+    error(followed, 2, "b")
     assert told(followed, capsys) == []
 
 

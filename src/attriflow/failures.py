@@ -18,6 +18,7 @@ _MOST = 10  # failed jobs that are shown with their lines
 _TAIL = 2**16  # bytes of a log that are looked at
 _ENDED = re.compile(r"\[.*\] [\d.]+ s, \d+ MiB")  # SOURCE: the last words of a job that was done (job.run)
 _WORDS = re.compile(r"\[.*\] (failed, log|interrupted;)")  # and of one that was not
+_STOPPED = "] interrupted;"
 _STATUS = re.compile(r"exit status (\d+)|died with <Signals\.(\w+)")  # SOURCE: subprocess.CalledProcessError
 # what Snakemake and SLURM's tools add to a log on a node, whatever the cause
 _MEANINGLESS = re.compile(
@@ -57,8 +58,8 @@ class _Failure:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the user stopped it."""
-        return bool(self.lines) and "] interrupted;" in self.lines[-1]
+        """Whether the user stopped it, before or after it began its log."""
+        return bool(re.search(r"\b(130|SIGINT)\b", self.status) or [line for line in self.lines if _STOPPED in line])
 
     def __str__(self) -> str:
         often = f" ({self.attempts} attempts)" if self.attempts > 1 else ""

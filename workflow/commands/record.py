@@ -32,7 +32,7 @@ def main():
     except ConfigError as error:
         refuse("; ".join(error.errors))
     except OSError as error:
-        refuse(error.strerror or str(error))
+        refuse(str(error) if error.filename else error.strerror or str(error))
     if versioning.dvc("commit", "--force", "--quiet"):
         refuse("DVC says above why it could not; mend that and record again")
     print(f"recorded {len(plans['default'].jobs)} jobs; now: git add dvc.lock, git commit, make push")
