@@ -1,7 +1,4 @@
 # Table of contents. Each room has its rules in workflow/rules/<room>.smk and its code in src/attriflow/<room>/.
-configfile: f"{workflow.basedir}/config.yaml"
-
-
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"

@@ -70,8 +70,9 @@ def follow(place: Place, removed: list[str], flipped: list[str]) -> str:
     for name in flipped:
         flip(project.folder / name)
     while (done := project.snakemake("--keep-going", check=False)).returncode:
-        found = re.findall(
-            r"(\S+ was altered after it was made \(its SHA-256 is another\); delete (\S+) .*)", done.stderr
+        # a set, as what jobs say when they fail is said again in the end
+        found = set(
+            re.findall(r"(\S+ was altered after it was made \(its SHA-256 is another\); delete (\S+) .*)", done.stderr)
         )
         assert found, f"no error names a file and the remedy: {done.stderr}"
         assert len(errors) < 5 * len(flipped), f"no end of errors: {errors}"

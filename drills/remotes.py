@@ -7,7 +7,7 @@ from pathlib import Path
 
 from project import Project
 
-from drills.harness import WAITING, Place, change, drill, flip, line, refused, same
+from drills.harness import WAITING, Place, change, content, drill, flip, line, refused, same
 
 
 @drill("the remote lacks one file; make repro, which makes its room anew, make record, make push: another clone pulls")
@@ -36,6 +36,33 @@ def object_altered(place: Place) -> str:
     same(project, place.finished)
     project.make("record")
     return line(said, f"{WAITING}.npz was altered after it was made", f"delete {WAITING}.made.json and run again")
+
+
+@drill(
+    "another study's table is altered, and dvc commit takes it; delete what make record and make pull say, run again"
+)
+def another_study_altered(place: Place) -> str:
+    project, study = clone(place), ("evaluation", "--configfile", "studies/other.yaml")
+    project.make("pull")
+    (project.folder / "studies").mkdir()
+    (project.folder / "studies/other.yaml").write_text("study: other\nrun: {methods: [grad_dot]}\n")
+    project.snakemake(*study)
+    project.snakemake()
+    table, made = (project.folder / f"results/evaluation/other/summary.{ending}" for ending in ("csv", "made.json"))
+    before = content(table)
+    flip(table)
+    words = ("other/summary.csv was altered after it was made", "delete results/evaluation/other/summary.made.json")
+    said = line(refused(project.make("record", check=False)), *words)
+    project.run("dvc", "commit", "--force", "--quiet")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "an altered table")
+    project.make("push")
+    line(refused(clone(place, project).make("pull", check=False)), *words)
+    made.unlink()
+    project.snakemake(*study)
+    project.make("record")
+    assert content(table) == before, "made again with other numbers"
+    return said
 
 
 @drill("the remote is gone; once it is back, make pull")

@@ -4,6 +4,8 @@ Tests marked `slurm` start one of their own (`slurm_here`); the others put stand
 """
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +112,36 @@ def test_a_run_that_submits_nothing_yet_is_left_in_peace(tmp_path, commands):
     assert (done.returncode, done.stderr) == (0, "done\n")
 
 
+# a job that waits, then another; Snakemake ends once it was asked often enough
+QUEUE = """
+echo x >> asked
+n=$(cat .snakemake/attriflow.cluster 2>/dev/null) || exit 0
+echo "7 ${n}_x PENDING Nodes required for job are DOWN, DRAINED or reserved"
+echo "8 ${n}_x PENDING Nodes required for job are DOWN, DRAINED or reserved"
+echo "9 ${n}_x RUNNING None"
+"""
+
+
+def test_why_jobs_wait_for_long_is_said_once(tmp_path, commands):
+    stand_in(commands / "snakemake", "sleep 4; echo done")
+    stand_in(commands / "squeue", QUEUE)
+    quick = {"ATTRIFLOW_CLUSTER_PATIENCE": "2", "ATTRIFLOW_CLUSTER_WAITING": "1"}
+    done = run(tmp_path, commands, **quick)
+    assert len((tmp_path / "asked").read_text().split()) > 4
+    (line,) = [line for line in done.stderr.splitlines() if line != "done"]
+    assert re.fullmatch(
+        r"cluster: 2 jobs have waited for [12] s, and SLURM's reason is: Nodes required for job are DOWN, DRAINED or "
+        r"reserved \(`scontrol show job 7`, `sinfo --list-reasons`\)",
+        line,
+    )
+
+
+def test_a_short_wait_is_no_news(tmp_path, commands):
+    stand_in(commands / "snakemake", "sleep 2; echo done")
+    stand_in(commands / "squeue", QUEUE)
+    assert run(tmp_path, commands, ATTRIFLOW_CLUSTER_PATIENCE="2").stderr == "done\n"
+
+
 # --- a real one --------------------------------------------------------------------------------------------------
 
 
@@ -205,3 +237,30 @@ def test_a_gpu_is_asked_for_where_the_config_names_one(slurm, tmp_path):
 
     if not torch.cuda.is_available():
         assert done.returncode == 1 and "'cuda' asked for" in done.stdout + done.stderr
+
+
+# sbatch as of a site on whose nodes the Python of the submitting node is not
+NO_PYTHON = """
+for word; do
+  shift
+  set -- "$@" "$(printf %s "$word" | sed 's#[^ =]*/python[0-9.]* -m snakemake#/none/python -m snakemake#')"
+done
+exec {sbatch} "$@"
+"""
+
+
+@pytest.mark.slurm
+def test_of_a_job_that_could_not_begin_the_word_of_slurm_is_told_at_once_and_in_the_end(slurm, tmp_path):
+    project = Project.create(tmp_path / "project")
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path / "bin/sbatch", NO_PYTHON.format(sbatch=shutil.which("sbatch")))
+    path = f"{tmp_path / 'bin'}{os.pathsep}{slurm['PATH']}"
+    done = project.run(*CLUSTER, *QUICK, "--retries=0", "data", check=False, **slurm | {"PATH": path})
+    assert done.returncode == 1
+    before, last = (done.stdout + done.stderr).split("At least one job did not complete successfully.\n")
+    for said in (before, last):
+        assert re.search(
+            r"\[data/digits\], log: logs/data/digits.log, \S+/slurm_logs/\S+\.log\n    .*python: not found", said
+        )
+    assert "Detailed failure reason unavailable" not in before
+    assert "SLURM account" not in before  # guesses of one, which this cluster does not have

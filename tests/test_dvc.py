@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, Project
+from project import TINY
 from test_reruns import everything, prepared, scored
 
 
@@ -33,21 +34,42 @@ def clone(recorded, tmp_path) -> Project:
     return Project(tmp_path / "clone")
 
 
-def status(project: Project) -> str:
-    return project.run("dvc", "status").stdout
+def outdated(project: Project) -> set[str]:
+    """The stages that `dvc status` names, but for that of the plan, whose dependencies DVC cannot see."""
+    named = json.loads(project.run("dvc", "status", "--json").stdout)
+    assert named.pop("plan") == ["always changed"]
+    return set(named)
 
 
-def test_a_recorded_run_is_clean_for_dvc_and_repro_runs_nothing(recorded):
-    assert "up to date" in status(recorded)
+def record(project: Project, *, check: bool = True) -> subprocess.CompletedProcess:
+    return project.run("python", "workflow/commands/record.py", check=check)
+
+
+def refused(project: Project) -> str:
+    """The one line with which `make record` refuses; it changes nothing."""
+    lock = project.folder / "dvc.lock"
+    before = lock.read_bytes() if lock.exists() else None
+    done = record(project, check=False)
+    assert done.returncode == 1
+    assert (lock.read_bytes() if lock.exists() else None) == before
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("record: ") and line.endswith("; nothing was recorded")
+    return line
+
+
+def test_a_recorded_run_is_clean_for_dvc_and_repro_runs_nothing_but_the_plan(recorded):
+    assert outdated(recorded) == set()
     done = recorded.run("dvc", "repro")
-    assert "Running stage" not in done.stdout
+    assert re.findall(r"Running stage '(\w+)'", done.stdout) == ["plan"]
     assert recorded.planned() == set()
+    assert recorded.git("status", "--porcelain").stdout == ""
 
 
 def test_after_clone_and_pull_nothing_is_left_to_do(clone):
     done = clone.make("pull")
     assert "Nothing to be done" in done.stdout + done.stderr
-    assert "up to date" in status(clone)
+    assert "metadata" not in done.stdout + done.stderr  # Snakemake's own, which are not there and which nobody misses
+    assert outdated(clone) == set()
     assert clone.planned() == set()
 
 
@@ -90,7 +112,7 @@ def test_repro_runs_what_snakemake_would_and_both_agree_afterwards(clone):
     }
     assert ran == expected == scored("influence")
     assert clone.planned() == set()
-    assert "up to date" in status(clone)
+    assert outdated(clone) == set()
 
 
 def test_repro_alone_makes_everything(finished, tmp_path):
@@ -101,7 +123,7 @@ def test_repro_alone_makes_everything(finished, tmp_path):
     project.git("init", "-q")
     project.run("dvc", "repro")
     assert project.planned() == set()
-    assert "up to date" in status(project)
+    assert outdated(project) == set()
     assert project.results() == finished.results()
 
 
@@ -131,7 +153,7 @@ def test_recording_drops_results_of_former_parameters(clone):
     done = clone.run("python", "workflow/commands/record.py")
     assert "removed results/scores/note.txt: no study makes it" in done.stdout
     assert not (clone.folder / "results/scores/digits_mlp/independent/grad_dot").exists()
-    assert "up to date" in status(clone)
+    assert outdated(clone) == set()
 
 
 def test_recording_refuses_results_that_are_not_up_to_date(clone):
@@ -158,6 +180,173 @@ def test_recording_refuses_an_altered_result(clone):
     path.write_text(path.read_text().replace("0.1", "0.9", 1))
     done = clone.run("python", "workflow/commands/record.py", check=False)
     assert "results/evaluation/summary.csv was altered after it was made" in done.stderr
+
+
+# --- results of every study ----------------------------------------------------------------------------------
+
+SMALL = """
+study: small
+methods: {small: {kind: grad_dot, target: margin}}
+run: {methods: [small], figures: [lds_by_method]}
+"""
+TABLE = "results/evaluation/small/summary.csv"
+
+
+@pytest.fixture(scope="module")
+def two_studies(recorded, tmp_path_factory) -> Project:
+    """The recorded project after another study, of which nothing is recorded yet."""
+    project = recorded.copy(tmp_path_factory.mktemp("two") / "project")
+    (project.folder / "studies").mkdir()
+    (project.folder / "studies/small.yaml").write_text(SMALL)
+    project.snakemake("evaluation", "--configfile", "studies/small.yaml")
+    project.snakemake()
+    return project
+
+
+@pytest.fixture
+def second(two_studies, tmp_path) -> Project:
+    return two_studies.copy(tmp_path / "second")
+
+
+def alter(path):
+    """Change a digit of a table, whose size stays."""
+    content = path.read_text()
+    place = content.rindex("0.") + 2
+    path.write_text(content[:place] + str((int(content[place]) + 1) % 10) + content[place + 1 :])
+
+
+def test_an_altered_table_of_another_study_is_not_recorded(second):
+    alter(second.folder / TABLE)
+    assert f"{TABLE} was altered after it was made" in refused(second)
+
+
+def test_stale_results_of_another_study_are_not_recorded(second):
+    second.edit("studies/small.yaml", "target: margin", "target: loss")
+    line = refused(second)
+    assert "results of study 'small' are not up to date (evaluation/small/" in line
+    assert "run `make study NAME=small` first" in line and "or remove studies/small.yaml" in line
+    (second.folder / "studies/small.yaml").unlink()
+    assert f"removed {TABLE}: no study makes it" in record(second).stdout
+
+
+def test_a_table_of_another_study_without_its_record_is_not_recorded(second):
+    (second.folder / TABLE.replace(".csv", ".made.json")).unlink()
+    assert "1 results of study 'small' are not up to date (evaluation/small/summary, ...)" in refused(second)
+
+
+def test_a_pull_names_an_altered_table_of_another_study(second, tmp_path):
+    alter(second.folder / TABLE)
+    second.run("dvc", "commit", "--force", "--quiet")  # as somebody may who does not record
+    second.git("add", "-A")
+    second.git("commit", "-q", "-m", "altered")
+    second.run("dvc", "push")
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", str(second.folder), str(other)], check=True)
+    failed = Project(other).make("pull", check=False)
+    assert failed.returncode == 2
+    remedy = f"delete {TABLE.replace('.csv', '.made.json')} and run again"
+    assert f"{TABLE} was altered after it was made (its SHA-256 is another); {remedy}" in failed.stderr
+
+
+def test_a_finished_study_is_recorded_with_the_default_one(second):
+    record(second)
+    assert outdated(second) == set()
+
+
+# --- what make record cannot do ------------------------------------------------------------------------------
+
+
+def no_git(folder):
+    shutil.rmtree(folder / ".git")
+
+
+def no_dvc(folder):
+    shutil.rmtree(folder / ".dvc")
+
+
+def a_broken_study(folder):
+    (folder / "studies").mkdir(exist_ok=True)
+    (folder / "studies/broken.yaml").write_text("study: [broken\n")
+
+
+def an_unknown_method(folder):
+    (folder / "studies").mkdir(exist_ok=True)
+    (folder / "studies/odd.yaml").write_text("study: odd\nrun: {methods: [none]}\n")
+
+
+def linked_results(folder):
+    (folder / "results").rename(folder / "elsewhere")
+    (folder / "results").symlink_to("elsewhere")
+
+
+def a_linked_room(folder):
+    (folder / "results/models").rename(folder / "models")
+    (folder / "results/models").symlink_to("../models")
+
+
+def a_file_for_results(folder):
+    shutil.rmtree(folder / "results")
+    (folder / "results").write_text("")
+
+
+def a_link_to_nothing(folder):
+    shutil.rmtree(folder / "results/scores")
+    (folder / "results/scores").symlink_to("gone")
+
+
+IMPOSSIBLE = {
+    no_git: "record: this folder is no git repository, by whose commits results are versioned; clone one, or",
+    no_dvc: "record: this folder has no .dvc; get it from the repository",
+    a_broken_study: "record: study 'broken': studies/broken.yaml: not YAML: ",
+    an_unknown_method: "record: study 'odd': run.methods: unknown 'none'",
+    linked_results: "record: results is a link to elsewhere, and DVC versions only what lies here itself",
+    a_linked_room: "record: results/models is a link to ../models, and DVC",
+    a_file_for_results: "record: results is a file, and a run writes to a folder of that name; move the file away",
+    a_link_to_nothing: "record: results/scores is a link to gone",
+}
+
+
+@pytest.mark.parametrize("harm", IMPOSSIBLE, ids=lambda harm: harm.__name__)
+def test_what_make_record_cannot_do_is_said_in_one_line(recorded, tmp_path, harm):
+    project = recorded.copy(tmp_path / "project")
+    harm(project.folder)
+    assert refused(project).startswith(IMPOSSIBLE[harm])
+
+
+def test_what_dvc_cannot_do_ends_without_a_traceback(recorded, tmp_path):
+    """Such as when another DVC is at work."""
+    project = recorded.copy(tmp_path / "project")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/dvc").write_text("#!/bin/sh\necho 'ERROR: Unable to acquire lock' >&2\nexit 255\n")
+    (tmp_path / "bin/dvc").chmod(0o755)
+    path = f"{tmp_path / 'bin'}:{project.environment()['PATH']}"
+    done = project.run("python", "workflow/commands/record.py", check=False, PATH=path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "ERROR: Unable to acquire lock",
+        "record: DVC says above why it could not; mend that and record again; nothing was recorded",
+    ]
+
+
+# --- what the plan sees and DVC does not ---------------------------------------------------------------------
+
+
+def test_repro_sees_what_dvc_does_not_look_at(tmp_path):
+    """An edited plugin, which is in no list of dependencies."""
+    project = Project.create(
+        tmp_path / "project", TINY.replace("digits: {", "digits: {kind: ours, ", 1) + "plugins: mine"
+    )
+    (project.folder / "mine/data").mkdir(parents=True)
+    shutil.copy(ROOT / "src/attriflow/data/digits.py", project.folder / "mine/data/ours.py")
+    project.git("init", "-q")
+    project.run("dvc", "repro", "data")
+    again = project.run("dvc", "repro", "data")
+    assert re.findall(r"Running stage '(\w+)'", again.stdout) == ["plan"]
+    with open(project.folder / "mine/data/ours.py", "a") as file:
+        file.write("\n\ndef more():\n    return 1\n")
+    edited = project.run("dvc", "repro", "data")
+    assert re.findall(r"Running stage '(\w+)'", edited.stdout) == ["plan", "data"]
+    assert project.planned("data") == set()
 
 
 WIDER = ("trak: {proj_dim: [4, 8], damping: [0.1, 1.0]}", "trak: {proj_dim: [4, 8], damping: [0.1, 10.0]}")

@@ -14,8 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, "src")
 
+from planned import planned
+
 from attriflow import specs
-from attriflow.study import names, plan_of
+from attriflow.study import names
 
 ROOT = Path()
 
@@ -36,7 +38,7 @@ def main(study: str):
     known = ["default", *names(ROOT)]
     if study not in known:
         sys.exit(f"unknown study '{study}'; known: {known}")
-    plan = plan_of(ROOT, study)
+    plan = planned(study)
     stale = [job.stem for job in plan.jobs.values() if not specs.up_to_date(job)]
     if stale:
         sys.exit(f"{len(stale)} jobs are not up to date ({stale[0]}, ...): run `make study NAME={study}` first")
@@ -80,11 +82,8 @@ def final_models(table: Path):
 def made_by(study: str, plan) -> str:
     """Command, hardware, date, commit and the cost of every job added up."""
     costs = [provenance_cost(job) for job in plan.jobs.values()]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "--", "src", "workflow", "studies", "config.yaml"],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+    commit = git("rev-parse", "HEAD") or "unknown, as this folder is under no git"
+    changed = git("status", "--porcelain", "--", "src", "workflow", "studies", "config.yaml")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"command: {'make' if study == 'default' else f'make study NAME={study}'}\n"
@@ -94,6 +93,14 @@ def made_by(study: str, plan) -> str:
         f"jobs: {len(costs)}, together {sum(each['seconds'] for each in costs) / 60:.1f} minutes on one core each; "
         f"largest {max(each['peak_mib'] for each in costs):.0f} MiB\n"
     )
+
+
+def git(*arguments: str) -> str:
+    """What git answers; nothing where it has none."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def provenance_cost(job) -> dict:

@@ -1,21 +1,21 @@
 """Print the best point of every method of a study, against retraining and against further training, and its files."""
 
 import sys
-from pathlib import Path
 
 import pandas as pd
 
 sys.path.insert(0, "src")
 
+from planned import planned
+
 from attriflow import gold, specs, summary
-from attriflow.study import plan_of
 
 SHOWN = ["setting", "method", "ensemble_size", "LDS", "interval", "ceiling", "at", "seconds", "peak_mib"]
 NULLABLE = {"dtype_backend": "numpy_nullable"}  # 512 stays 512 beside a gap
 
 
 def main(study: str):
-    plan = plan_of(Path(), study)
+    plan = planned(study)
     folder = "" if study == "default" else f"{study}/"
     tables = {name: plan.jobs.get(f"evaluation/{folder}{name}") for name in ("summary", "further")}
     said = {"summary": retraining, "further": further_training}

@@ -1,4 +1,5 @@
 # Shared by all rules: the checked config, the plan, and a spec per job (docs/reruns.md).
+import atexit
 import functools
 import os
 import shlex
@@ -7,17 +8,33 @@ from pathlib import Path
 
 sys.path.insert(0, f"{workflow.basedir}/src")
 
-from attriflow import io, resources, specs, study, warm
-from attriflow.config import ConfigError
+from attriflow import failures, folders, io, resources, specs, study, warm
+from attriflow.config import ConfigError, merge, read
 from attriflow.results import HERE
 
 
 include: "store.smk"
 
 
+# As `make` does, plain `snakemake` reads a config with our reader: its own takes the last of a key that is there twice,
+# and 0300 as octal. The order is that of Snakemake: ours, --configfile, --config.
+given = workflow.config_settings
+default = [] if given.replace_workflow_config else [f"{workflow.basedir}/config.yaml"]
+try:
+    strict = merge(read(*default, *given.configfiles), given.config)
+except ConfigError as error:
+    raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
+
+
+configfile: f"{workflow.basedir}/config.yaml"
+
+
+config = strict
+
 # The processes that jobs of a cluster begin with read specs alone, as the plan of a large study takes a while; without
 # a common folder there is nothing to read yet.
 ours = workflow.is_main_process
+logger.addFilter(failures.of_meaning if ours else failures.of_a_node)
 stored = bool(workflow.storage_settings.default_storage_provider)
 if ours or stored:
     try:
@@ -31,7 +48,13 @@ else:
     refuse_copies()
 place = Stored() if stored and ours else HERE
 if ours:
+    os.environ.update(folders.usable_caches())
+    # Snakemake's own records of jobs do not travel with a download, and nothing goes by them: specs say what must run
+    workflow.log_missing_metadata_info = workflow.log_outdated_metadata_info = (
+        lambda: None
+    )
     try:
+        folders.expect_folders()
         io.expect_space(Path())
         if stored:
             specs.write_for(plan, place)
@@ -60,6 +83,10 @@ onstart:
     # Its timers multiply: every finished job adds one look a second at all ready jobs, a quarter of a core after 200 jobs
     # (Snakemake 9.27). Profiles limit how many jobs there are, so nothing is lost.
     workflow.scheduler.job_rate_limiter = None
+    if not workflow.touch:
+        followed = failures.Failures()
+        logger.addHandler(followed)
+        atexit.register(followed.tell)  # after Snakemake's own last words
     try:
         io.expect_writable(Path("results"))
     except OSError as error:

@@ -1,10 +1,13 @@
 """Configs as files: read, merged, refused where they are no plain data."""
 
+import contextlib
 import copy
+import json
 from pathlib import Path
 
 import yaml
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _TEMPLATE = "__use_yte__"  # SOURCE: yte.process_yaml, which reads config files for the workflow
 
 
@@ -19,7 +22,8 @@ class ConfigError(ValueError):
 def read(*paths: Path) -> dict:
     """The first file, overridden by the others: mappings are merged, everything else is replaced.
 
-    Raises ConfigError for a file that is no YAML, gives a key twice, or asks to be run as a template.
+    Raises ConfigError for a file that is no YAML, gives a key twice, has a number that readers of YAML take for
+    different ones, or asks to be run as a template.
     """
     config: dict = {}
     for path in paths:
@@ -37,30 +41,62 @@ def read(*paths: Path) -> dict:
 
 
 def _content(text: str):
-    """What a YAML text says. Raises YAMLError, also for a key that a mapping has twice, of which one would be lost."""
+    """What a YAML or JSON text says. Raises ValueError, or YAMLError that names the line.
+
+    Also refused are a key that a mapping has twice, of which one would be lost, and a number with two meanings.
+    """
+    with contextlib.suppress(json.JSONDecodeError):  # YAML would take its 1e-5 for text
+        return json.loads(text, object_pairs_hook=_mapping)
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
-        _refuse_repeated(node, set())
+        _refuse_ambiguous(node, set())
         return None if node is None else loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _refuse_repeated(node: yaml.Node | None, seen: set[int]):
-    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+def _mapping(pairs: list[tuple[str, object]]) -> dict:
+    """An object of JSON. Raises ValueError for a key that is there twice."""
+    keys = [key for key, _ in pairs]
+    if repeated := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"'{repeated[0]}' is there twice")
+    return dict(pairs)
+
+
+def _refuse_ambiguous(node: yaml.Node | None, seen: set[int]):
+    """Raise YAMLError for what is read in two ways, anywhere in a node. `seen`: nodes that are done; aliases repeat."""
+    if node is None or id(node) in seen:
         return
     seen.add(id(node))
+    if isinstance(node, yaml.ScalarNode):
+        _refuse_two_numbers(node)
+        return
     inside = node.value
     if isinstance(node, yaml.MappingNode):
-        keys = set()
-        for key, _ in node.value:
-            if key.value in keys and isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is there twice", problem_mark=key.start_mark)
-            keys.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-        inside = [value for _, value in node.value]
+        _refuse_repeated(node)
+        inside = [each for pair in node.value for each in pair]
     for each in inside:
-        _refuse_repeated(each, seen)
+        _refuse_ambiguous(each, seen)
+
+
+def _refuse_repeated(node: yaml.MappingNode):
+    keys = set()
+    for key, _ in node.value:
+        name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
+        if name in keys:
+            raise yaml.MarkedYAMLError(problem=f"'{name}' is there twice", problem_mark=key.start_mark)
+        keys.add(name)
+
+
+def _refuse_two_numbers(node: yaml.ScalarNode):
+    """SOURCE: YAML 1.1, which is read here, has octal numbers (0300 is 192) and base 60 (1:30 is 90); 1.2 does not."""
+    digits = node.value.lstrip("+-").replace("_", "")
+    octal = digits.isdecimal() and digits.startswith("0") and len(digits) > 1
+    if node.tag in _NUMBERS and (octal or ":" in digits):
+        other = "octal" if octal else "a number to the base of 60"
+        problem = f"{node.value} is {other} to some readers of YAML; write the number that is meant, or text in quotes"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def merge(base: dict, override: dict) -> dict:
