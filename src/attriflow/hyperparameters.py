@@ -107,6 +107,16 @@ def expected(annotation: str) -> str:
     return _read(ast.parse(annotation, mode="eval").body)[1]
 
 
+def fits_a_list(annotation: str) -> bool:
+    """Whether a value of this annotation may be a list.
+
+    >>> fits_a_list("PositiveInt | list[PositiveInt]"), fits_a_list("Examples"), fits_a_list("Literal['list']")
+    (True, True, False)
+    """
+    fits, _ = _read(ast.parse(annotation, mode="eval").body)
+    return fits([]) or fits([1])
+
+
 def shown(value) -> str:
     """A value as Python writes it, on one line of readable length."""
     return _SHORT.repr(value)

@@ -78,7 +78,12 @@ class Registry:
 
     def arguments(self, room: str, kind: str, function: str) -> list[str]:
         """The positional arguments of one function of a kind."""
-        return [argument.arg for argument in self._function(room, kind, function).args.args]
+        taken = self.signature(room, kind, function)
+        return [argument.arg for argument in (*taken.posonlyargs, *taken.args)]
+
+    def signature(self, room: str, kind: str, function: str) -> ast.arguments:
+        """All that one function of a kind takes, as it is written."""
+        return self._function(room, kind, function).args
 
     def _function(self, room: str, kind: str, function: str) -> ast.FunctionDef:
         functions = _functions(self.path(room, kind))

@@ -56,10 +56,11 @@ def _prepare(job: Job, known: _Known) -> int:
     beside = 4 * _bytes(job, known, "data") + 4 * model  # each in float32 and float64; a member at a time
     change = job.settings["members"][0]["changes"][0]
     network, checkpoints = _network(job, known), tuple(job.inputs["models"][0].job.settings["checkpoints"])
-    from attriflow.memory import needed
+    from attriflow.memory import attributed, needed
     from attriflow.network import size
 
-    problem = size(network, hyperparameters.get("parameters", "all"), checkpoints, _adapter(change))
+    parameters = attributed(known.registry, kind, hyperparameters)
+    problem = size(network, parameters, checkpoints, _adapter(change))
     said = needed(known.registry, kind, problem, hyperparameters)
     return _TORCH + beside + (_UNSAID if said is None else said)
 

@@ -8,14 +8,13 @@ from attriflow.io import save_arrays
 from attriflow.job import Job, run
 
 OWN = ("train", "test", "standardise", "label_noise")
-NOT_HYPERPARAMETERS = {*OWN, "dataset", "kind", "raw", "seed", "plugins"}
 
 
 def main(job: Job):
     settings = job.settings
     kind = job.registry.load("data", settings["kind"])
     folder = fetched(settings["kind"], vars(kind)) if hasattr(kind, "FILES") else None
-    raw = kind.load(folder, **{key: value for key, value in settings.items() if key not in NOT_HYPERPARAMETERS})
+    raw = kind.load(folder, **settings["hyperparameters"])
     drawn = split(raw, settings["dataset"], job.seed, **{key: settings[key] for key in OWN})
     save_arrays(job.outputs["data"], asdict(drawn))
 

@@ -157,12 +157,21 @@ def _truth_errors(config: dict, registry: Registry):
                 _expect_examples(truth, n)
                 runs = kind.runs(n, name, config["seed"], **own_values(registry, truth, "runs"))
                 if "training" in registry.functions("ground_truth", truth["kind"]):
-                    kind.training(n, **own_values(registry, truth, "training"))
+                    _expect_training(kind.training(n, **own_values(registry, truth, "training")))
                 next(iter(runs.values()))[0].examples(n, config["seed"])  # all of them have as many
             except ValueError as error:
                 refused.setdefault(str(error), []).append(f"settings.{setting}")
         for error, settings in refused.items():
             yield f"{of_key(path('ground_truth', name), truth, error)} (for {', '.join(settings)})"
+
+
+_TRAINING = {"amounts", "dropout", "estimator", "precision", "recipe"}  # what `engine.further.train` takes
+
+
+def _expect_training(said: dict):
+    if not isinstance(said, dict) or said.keys() != _TRAINING:
+        given = sorted(said) if isinstance(said, dict) else type(said).__name__
+        raise ValueError(f"training returns {given}; expected a mapping with {sorted(_TRAINING)}")
 
 
 def _expect_examples(truth: dict, n: int):
@@ -212,7 +221,8 @@ def _regression_errors(config: dict, registry: Registry):
     for name, method in entries_of_run(config, "methods"):
         kind = method["kind"]
         takes = registry.hyperparameters("scores", kind, "prepare")
-        target = method.get("target", "loss") if "target" in takes else "loss"
+        known = "target" in takes and takes["target"].annotation == "Target"  # a plugin's may be anything
+        target = method.get("target", "loss") if known else "loss"
         other = [value for value in (target if isinstance(target, list) else [target]) if value != "loss"]
         classes_only = registry.constants("scores", kind).get("CLASSES_ONLY")
         for setting in chosen_settings(config, method):

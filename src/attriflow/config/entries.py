@@ -44,13 +44,11 @@ def unknown_errors(where: str, names, known):
             yield f"{where}: unknown {shown(name)}; known: {sorted(known)}"
 
 
-def entry_errors(config: dict, registry: Registry):
-    """Kinds and hyperparameters of every entry of the catalogue, chosen or not."""
-    own = {"datasets": {"train", "test", "standardise", "label_noise"}, "ground_truth": {"block", "only", "skip"}}
-    own |= {"ensembles": {"sizes", "block", "only", "skip"}, "methods": {"only", "skip"}}
+def entry_errors(config: dict, registry: Registry, own: dict[str, set[str]]):
+    """Kinds and hyperparameters of every entry of the catalogue, chosen or not. own: see `kinds.own_keys`."""
     for catalogue, (room, functions) in CATALOGUES.items():
         for name, entry in config[catalogue].items():
-            given = {key: value for key, value in entry.items() if key != "kind" and key not in own[catalogue]}
+            given = {key: value for key, value in entry.items() if key not in own[room]}
             listed, named = catalogue == "methods", path(catalogue, name, *(["kind"] if entry["kind"] != name else []))
             where = path(catalogue, name)
             yield from _kind_errors(where, named, registry, room, entry["kind"], functions, given, listed)

@@ -35,9 +35,8 @@ def builder(
     tokens: as in `data.Raw`, for kinds that ask for it.
     """
     kind, options = model["kind"], {key: value for key, value in model.items() if key != "kind"}
-    if "tokens" in registry.arguments("models", kind, "build"):
-        options["tokens"] = tokens
-    return partial(registry.load("models", kind).build, shape, classes, **options)
+    asked = (tokens,) if "tokens" in registry.arguments("models", kind, "build") else ()
+    return partial(registry.load("models", kind).build, shape, classes, *asked, **options)
 
 
 _DRAWING = RLock()

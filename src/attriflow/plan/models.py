@@ -18,7 +18,10 @@ def add_data(plan: Jobs, name: str) -> Job:
     kind = entry["kind"]
     constants = plan.registry.constants("data", kind)
     raw = raw_sums(constants.get("FOLDER", kind), constants.get("FILES", {}))
-    settings = {"dataset": name, **entry, "raw": raw}
+    takes = plan.registry.hyperparameters("data", kind, "load")
+    given = {key: value for key, value in entry.items() if key in takes}  # apart: they may be called as they like
+    own = {key: value for key, value in entry.items() if key not in takes}
+    settings = {"dataset": name, **own, "hyperparameters": given, "raw": raw}
     return plan.add("dataset", f"data/{name}", settings, {"data": "npz"}, kinds=[("data", kind)])
 
 
