@@ -13,14 +13,16 @@ from attriflow.registry import REQUIRED, ROOMS, Hyperparameter, Registry
 class Call:
     """How a function of a room is called: what it gets by position, and by name.
 
-    optional: what it gets by position as well where it asks for it. given: keywords that we give; None where the config
-    does. within: the functions of the kind among whose hyperparameters its own must be.
+    optional: what it gets by position as well where it asks for it. of_config: whether the config gives its keywords,
+    which are hyperparameters, with annotations; given: those that we give. within: the function of the same kind among
+    whose hyperparameters its own must be.
     """
 
     positional: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    given: tuple[str, ...] | None = None
-    within: tuple[str, ...] = ()
+    of_config: bool = True
+    given: tuple[str, ...] = ()
+    within: str = ""
 
 
 CALLS = {
@@ -29,20 +31,22 @@ CALLS = {
     "ground_truth": {
         "runs": Call(("n", "name", "seed")),
         "training": Call(("n",)),
-        "collect": Call(("runs", "outputs", "n", "seed"), given=()),
+        "collect": Call(("runs", "outputs", "n", "seed"), of_config=False),
     },
     "ensembles": {"members": Call()},
     "scores": {
         "prepare": Call(("member", "split")),
         "score": Call(("members",)),
-        "spectrum": Call(("member",), within=("score",)),
-        "powers": Call(("member", "masks"), within=("score",)),
-        "self_influence": Call(("members",), within=("score",)),
-        "residuals": Call(("member", "split"), within=("prepare",)),
-        "memory": Call(("size",), within=("prepare",)),
-        "passes": Call(("n", "m"), within=("prepare",)),
+        "spectrum": Call(("member",), within="score"),
+        "powers": Call(("member", "masks"), of_config=False, within="score"),
+        "self_influence": Call(("members",), within="score"),
+        "residuals": Call(("member", "split"), within="prepare"),
+        "memory": Call(("size",), of_config=False, within="prepare"),
+        "passes": Call(("n", "m"), of_config=False, within="prepare"),
     },
-    "evaluation": {"evaluate": Call(("scores", "truth"), given=("seed", "resamples", "confidence"))},
+    "evaluation": {
+        "evaluate": Call(("scores", "truth"), of_config=False, given=("seed", "resamples", "confidence")),
+    },
 }
 # catalogue or part of an entry that the hyperparameters of a room stand in
 _PLACES = {room: catalogue for catalogue, (room, _) in CATALOGUES.items()} | {"models": "settings.*.model"}
@@ -82,16 +86,21 @@ def kind_errors(registry: Registry, room: str, kind: str, own: Mapping[str, set[
     """Why a kind's functions cannot be called as they will be, or would not get what the config gives."""
     there = registry.functions(room, kind)
     calls = {name: call for name, call in CALLS.get(room, {}).items() if name in there}
-    taken = {name: registry.hyperparameters(room, kind, name) for name in calls}
+    try:
+        taken = {name: registry.hyperparameters(room, kind, name) for name, call in calls.items() if call.of_config}
+    except ValueError as error:  # a hyperparameter without an annotation, or with a default that is none
+        yield str(error)
+        return
     for name, call in calls.items():
-        yield from _position_errors(name, call, registry.signature(room, kind, name))
-        if call.given is not None:
-            yield from _given_errors(name, call, registry.signature(room, kind, name), taken[name])
-        elif call.within:
-            yield from _within_errors(name, call, taken)
-        else:
+        signature = registry.signature(room, kind, name)
+        yield from _position_errors(name, call, signature)
+        if call.within:
+            yield from _within_errors(name, call, signature, taken)
+        elif call.of_config:
             yield from _word_errors(name, room, taken[name], own)
-    yield from _shared_errors(room, calls, taken)
+        else:
+            yield from _given_errors(name, call, signature)
+    yield from _shared_errors(calls, taken)
 
 
 def _position_errors(name: str, call: Call, signature: ast.arguments) -> Iterator[str]:
@@ -111,21 +120,24 @@ def _position_errors(name: str, call: Call, signature: ast.arguments) -> Iterato
         yield f"{name} takes {arguments} by position and is called with {called}"
 
 
-def _given_errors(name: str, call: Call, signature: ast.arguments, taken: dict[str, Hyperparameter]) -> Iterator[str]:
+def _given_errors(name: str, call: Call, signature: ast.arguments) -> Iterator[str]:
     """Keywords that nobody gives, or that it does not take."""
-    unknown = [each for each in taken if each not in call.given and taken[each].default is REQUIRED]
-    if unknown:
+    keywords = zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
+    needed = {argument.arg for argument, default in keywords if default is None}
+    if unknown := sorted(needed - {*call.given}):
         yield f"{name} needs {unknown}, which nothing gives; its keywords are {list(call.given)}"
-    arguments = {argument.arg for argument in signature.args} | taken.keys()
-    missing = [each for each in call.given if each not in arguments]
-    if missing and signature.kwarg is None:
+    named = {argument.arg for argument in (*signature.args, *signature.kwonlyargs)}
+    if (missing := [each for each in call.given if each not in named]) and signature.kwarg is None:
         yield f"{name} must take the keywords {missing}"
 
 
-def _within_errors(name: str, call: Call, taken: dict[str, dict[str, Hyperparameter]]) -> Iterator[str]:
-    known = {each for function in call.within for each in taken.get(function, {})}
-    if foreign := sorted(taken[name].keys() - known):
-        yield f"{name} takes {foreign}, which {call.within[0]} does not; its hyperparameters are among those"
+def _within_errors(
+    name: str, call: Call, signature: ast.arguments, taken: dict[str, dict[str, Hyperparameter]]
+) -> Iterator[str]:
+    """Hyperparameters that the function whose they are does not take."""
+    known = taken.get(call.within, {})
+    if foreign := [argument.arg for argument in signature.kwonlyargs if argument.arg not in known]:
+        yield f"{name} takes {foreign}, which {call.within} does not; its hyperparameters are among those"
 
 
 def _word_errors(name: str, room: str, taken: dict[str, Hyperparameter], own: Mapping[str, set[str]]) -> Iterator[str]:
@@ -158,12 +170,10 @@ def _grid_errors(name: str, word: str, hyperparameter: Hyperparameter) -> Iterat
         yield f"{name}: the default of {word!r} must be {hyperparameters.OF_FILE_NAMES}, not {text!r}"
 
 
-def _shared_errors(room: str, calls: dict[str, Call], taken: dict[str, dict[str, Hyperparameter]]) -> Iterator[str]:
+def _shared_errors(calls: dict[str, Call], taken: dict[str, dict[str, Hyperparameter]]) -> Iterator[str]:
     """A hyperparameter of two functions that would not be the same in both."""
     first: dict[str, tuple[str, Hyperparameter]] = {}
-    for name, call in calls.items():
-        if call.within or call.given is not None:
-            continue
+    for name in (name for name, call in calls.items() if call.of_config and not call.within):
         for word, hyperparameter in taken[name].items():
             other, same = first.setdefault(word, (name, hyperparameter))
             if same != hyperparameter:
