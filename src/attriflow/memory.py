@@ -92,7 +92,7 @@ def attributed(registry: Registry, kind: str, hyperparameters: dict) -> str:
     """The parameters that a method attributes; all, where its `parameters` are something else, or it has none."""
     takes = registry.hyperparameters("scores", kind, "prepare")
     named = "parameters" in takes and takes["parameters"].annotation == "Parameters"
-    return hyperparameters["parameters"] if named else "all"
+    return hyperparameters.get("parameters", "all") if named else "all"
 
 
 def refuse_what_cannot_fit(registry: Registry, kind: str, size: Size, hyperparameters: dict):

@@ -16,7 +16,7 @@ from attriflow.config.chosen import (
 )
 from attriflow.config.members import change_errors, ensemble_errors, share_errors
 from attriflow.config.removal import removal_errors
-from attriflow.config.shape import of_key, path
+from attriflow.config.shape import of_key, path, said
 from attriflow.ensembles import whole
 from attriflow.hyperparameters import shown
 from attriflow.registry import Registry
@@ -150,17 +150,18 @@ def _idle_errors(config: dict):
 def _truth_errors(config: dict, registry: Registry):
     """What a ground truth of the run would refuse of its own hyperparameters, for the settings that it is of."""
     for name, truth in entries_of_run(config, "ground_truth"):
-        kind, refused = registry.load("ground_truth", truth["kind"]), {}
+        refused: dict[str, list[str]] = {}
         for setting in chosen_settings(config, truth):
             n = examples_of(config, setting)
             try:
                 _expect_examples(truth, n)
+                kind = registry.load("ground_truth", truth["kind"])
                 runs = kind.runs(n, name, config["seed"], **own_values(registry, truth, "runs"))
                 if "training" in registry.functions("ground_truth", truth["kind"]):
                     _expect_training(kind.training(n, **own_values(registry, truth, "training")))
                 next(iter(runs.values()))[0].examples(n, config["seed"])  # all of them have as many
-            except ValueError as error:
-                refused.setdefault(str(error), []).append(f"settings.{setting}")
+            except Exception as error:  # a plugin's may raise anything
+                refused.setdefault(said(error), []).append(f"settings.{setting}")
         for error, settings in refused.items():
             yield f"{of_key(path('ground_truth', name), truth, error)} (for {', '.join(settings)})"
 

@@ -145,6 +145,12 @@ def of_key(where: str, entry: dict, error: str) -> str:
     return f"{where}{'.' if error.partition(':')[0] in entry else ': '}{error}"
 
 
+def said(error: Exception) -> str:
+    """What an error says, on one line; with its type where nobody wrote it to be read."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
+
+
 def step(key) -> str:
     """A key as a part of a path."""
     if isinstance(key, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key) and len(key) <= 100:
