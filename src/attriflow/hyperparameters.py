@@ -8,6 +8,8 @@ import ast
 import math
 import re
 import reprlib
+from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
 
 NonNegative = float
@@ -54,6 +56,8 @@ def _is_examples(value) -> bool:
     )
 
 
+_LONGEST_PATH = 4096  # of Linux
+
 # word -> (test, what would be right)
 WORDS = {
     "float": (_is_number, "a number"),
@@ -78,6 +82,10 @@ WORDS = {
     "Target": (
         lambda value: value in TARGETS,
         f"the output of a test example that scores explain, one of {TARGETS}",
+    ),
+    "Path": (
+        lambda value: isinstance(value, str) and 0 < len(value) < _LONGEST_PATH and value.isprintable(),
+        "the path of a file, relative to the working directory",
     ),
     "Examples": (_is_examples, "how many (at least 1), or a list of distinct indices of at least 0"),
 }
@@ -115,6 +123,42 @@ def fits_a_list(annotation: str) -> bool:
     """
     fits, _ = _read(ast.parse(annotation, mode="eval").body)
     return fits([]) or fits([1])
+
+
+def files(value, annotation: str) -> list[Path]:
+    """The files that a value names, where its annotation says `Path`.
+
+    >>> files(["a.csv", "b.csv"], "list[Path]"), files("none", "Literal['none'] | Path"), files(None, "Path | None")
+    ([PosixPath('a.csv'), PosixPath('b.csv')], [], [])
+    """
+    found: list[Path] = []
+
+    def note(path: str):
+        found.append(Path(path))
+
+    _with_paths(value, ast.parse(annotation, mode="eval").body, note)
+    return found
+
+
+def handed(value, annotation: str):
+    """A value of the config as its function gets it: texts that name a file as paths.
+
+    >>> handed(["a.csv"], "list[Path] | None"), handed("a.csv", "str")
+    ([PosixPath('a.csv')], 'a.csv')
+    """
+    return _with_paths(value, ast.parse(annotation, mode="eval").body, Path)
+
+
+def _with_paths(value, node: ast.expr, change: Callable):
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            fits_left, _ = _read(left)
+            return _with_paths(value, left if fits_left(value) else right, change)
+        case ast.Subscript(value=ast.Name(id="list"), slice=item) if isinstance(value, list):
+            return [_with_paths(each, item, change) for each in value]
+        case ast.Name(id="Path") if isinstance(value, str):
+            return change(value)
+    return value
 
 
 def shown(value) -> str:

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from attriflow import hyperparameters
+from attriflow import hyperparameters, reads
 
 ROOMS = ("data", "models", "ground_truth", "ensembles", "scores", "evaluation", "figures")
 
@@ -72,6 +72,12 @@ class Registry:
         """The keyword-only arguments of one function of a kind, in the order of its signature."""
         return _keywords(self._function(room, kind, function))
 
+    def annotations(self, room: str, kind: str) -> dict[str, str]:
+        """Every hyperparameter that the config gives to a kind, with its annotation."""
+        given = sorted(self.functions(room, kind) & _TAKING)
+        taken = [each for function in given for each in self.hyperparameters(room, kind, function).items()]
+        return {name: each.annotation for name, each in taken}
+
     def functions(self, room: str, kind: str) -> set[str]:
         """The names of a kind's functions."""
         return set(_functions(self.path(room, kind)))
@@ -115,11 +121,23 @@ class Registry:
             return importlib.import_module(f"attriflow.{room}.{kind}")
         name = f"attriflow_plugins.{room}.{kind}"
         if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, path)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            spec.loader.exec_module(module)
+            takes = {
+                each: {key: taken.annotation for key, taken in self.hyperparameters(room, kind, each).items()}
+                for each in self.functions(room, kind) & _TAKING
+            }
+            try:
+                reads.loaded(room, kind, lambda: self._import(name, path), takes)
+            except BaseException:
+                sys.modules.pop(name, None)  # half of a module
+                raise
         return sys.modules[name]
+
+    def _import(self, name: str, path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
 
 
 def _files(folder: Path) -> dict[str, Path]:

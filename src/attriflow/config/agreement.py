@@ -14,6 +14,7 @@ from attriflow.config.chosen import (
     examples_of,
     own_values,
 )
+from attriflow.config.entries import CATALOGUES
 from attriflow.config.members import change_errors, ensemble_errors, share_errors
 from attriflow.config.removal import removal_errors
 from attriflow.config.shape import of_key, path, said
@@ -36,11 +37,32 @@ def contradictions(config: dict, registry: Registry):
         yield from ensemble_errors(path("ensembles", name), ensemble, registry)
     for name, method in config["methods"].items():
         yield from _long_name_errors(path("methods", name), method, registry)
+    yield from file_errors(config, registry)
     for name, setting in entries_of_run(config, "settings"):
         for file in checkpoints(setting) if setting["recipe"] is None else ():
             if not Path(file).is_file():
                 where = path("settings", name, "checkpoint")
-                yield f"{where}: {shown(file)} is no file; expected one relative to {Path.cwd()}"
+                yield _no_file(where, file)
+
+
+def _no_file(where: str, file: str | Path) -> str:
+    return f"{where}: {shown(str(file))} is no file; expected one relative to {Path.cwd()}"
+
+
+def file_errors(config: dict, registry: Registry):
+    """Files that hyperparameters of what runs name, and that are not there."""
+    settings = dict(entries_of_run(config, "settings"))
+    datasets = {setting["dataset"] for setting in settings.values()}
+    entries = [(path("datasets", name), "data", config["datasets"][name]) for name in sorted(datasets)]
+    entries += [(path("settings", name, "model"), "models", setting["model"]) for name, setting in settings.items()]
+    for catalogue in ("ground_truth", "ensembles", "methods"):
+        room, _ = CATALOGUES[catalogue]
+        entries += [(path(catalogue, name), room, entry) for name, entry in entries_of_run(config, catalogue)]
+    for where, room, entry in entries:
+        for key, annotation in registry.annotations(room, entry["kind"]).items():
+            for file in hyperparameters.files(entry.get(key), annotation):
+                if not file.is_file():
+                    yield _no_file(f"{where}.{key}", file)
 
 
 def agreement_errors(config: dict, registry: Registry):
