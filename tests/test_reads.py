@@ -60,7 +60,7 @@ def test_a_file_that_a_loader_does_not_declare_is_refused_with_the_way_to_declar
 
 CALLS = {
     "models": ("def build(shape, classes):\n    {0}\n", lambda kind: kind.build((2,), 2)),
-    "scores": ("def prepare(member, split):\n    {0}\ndef score(members): ...\n", lambda kind: kind.prepare(None, None)),
+    "scores": ("def prepare(member, split): {0}\ndef score(members): ...\n", lambda kind: kind.prepare(None, None)),
     "evaluation": ("def evaluate(scores, truth):\n    {0}\n    yield 1\n", lambda kind: [*kind.evaluate(0, 0)]),
 }  # fmt: skip
 

@@ -28,6 +28,7 @@ def supports(module: nn.Module) -> bool:
         and type(rest[0]) is nn.Linear
         and type(rest[-1]) is nn.Linear
         and all(parameter.requires_grad for parameter in module.parameters())
+        and not module._forward_hooks
     )
 
 
