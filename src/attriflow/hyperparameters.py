@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
+from attriflow.words import did_you_mean
+
 NonNegative = float
 Positive = float
 PositiveInt = int
@@ -103,7 +105,14 @@ def problem(value, annotation: str) -> str | None:
     if fits(value):
         return None
     hint = TEXT_FOR_A_NUMBER if isinstance(value, str) and "number" in words else ""
-    return f"must be {words}, not {shown(value)}{hint}"
+    return f"must be {words}, not {shown(value)}{did_you_mean(value, _choices(annotation)) or hint}"
+
+
+def _choices(annotation: str) -> list[str]:
+    """The texts that an annotation has literally, and the outputs where it is one."""
+    nodes = [*ast.walk(ast.parse(annotation, mode="eval"))]
+    targets = TARGETS if any(isinstance(node, ast.Name) and node.id == "Target" for node in nodes) else ()
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)] + [*targets]
 
 
 def expected(annotation: str) -> str:

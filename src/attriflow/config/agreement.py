@@ -261,7 +261,8 @@ def _regression_errors(config: dict, registry: Registry):
 
 
 def _checkpoint_errors(config: dict, registry: Registry):
-    """What a setting that is not trained cannot have."""
+    """What a setting that is not trained cannot have. Where none is, `removal_errors` says so of the removal."""
+    trained = [name for name, setting in entries_of_run(config, "settings") if not checkpoints(setting)]
     for name, setting in entries_of_run(config, "settings"):
         files = checkpoints(setting)
         if not files:
@@ -272,9 +273,13 @@ def _checkpoint_errors(config: dict, registry: Registry):
             entry = config["ground_truth"][truth]
             if "training" not in registry.functions("ground_truth", entry["kind"]):  # how it trains on
                 yield f"{path('ground_truth', truth)}: {entry['kind']} trains from scratch, but {untrained}"
-        for method in config["removal"]["methods"] if config["removal"] else ():
-            if name in chosen_settings(config, config["methods"].get(method, {"only": {}, "skip": [name]})):
-                yield f"removal: it trains from scratch, but {untrained}; '{method}' must skip it"
+        removed = [
+            method
+            for method in (config["removal"]["methods"] if config["removal"] and trained else ())
+            if name in chosen_settings(config, config["methods"].get(method, {"only": {}, "skip": [name]}))
+        ]
+        if removed:
+            yield f"removal: it trains from scratch, but {untrained}; {removed} must skip it, or write `removal: null`"
         for ensemble in chosen_of(config, "ensembles", name):
             members = ensemble_members(registry, config["ensembles"][ensemble])
             largest = max(member.number for member in members)

@@ -1,7 +1,6 @@
 """Shape and types of a config, from the JSON schema; the words of what is wrong; defaults."""
 
 import copy
-import difflib
 import math
 import re
 
@@ -9,6 +8,7 @@ import jsonschema
 
 from attriflow.config.reading import ConfigError
 from attriflow.hyperparameters import LARGEST, TEXT_FOR_A_NUMBER, shown
+from attriflow.words import close_to, did_you_mean
 
 
 def check_shape(config: dict, schema: dict):
@@ -63,10 +63,11 @@ def _lines(error: jsonschema.ValidationError, schema: dict):
                 f"{path(*where, key)}: unknown; known: {sorted(known)}{did_you_mean(key, known)}" for key in unknown
             )
             return
-        meant = {name for key in unknown for name in close_to(key, known)}
+        meant = {name: key for key in unknown for name in close_to(key, known)}
         for key in error.validator_value:
             if key not in value and (key not in meant or error.schema.get("additionalProperties") is not False):
-                yield f"{path(*where, key)}: missing; {_resolve(known[key], schema)['description']}"
+                asked = f" Did you mean it by '{meant[key]}'?" if key in meant else ""
+                yield f"{path(*where, key)}: missing; {_resolve(known[key], schema)['description']}{asked}"
     else:
         yield f"{path(*where)}: {_demand(error)}, not {shown(value)}{_hint(value, error)}"
 
@@ -113,6 +114,8 @@ def _types(wanted: str | list[str]) -> list[str]:
 
 
 def _hint(value, error: jsonschema.ValidationError) -> str:
+    if error.validator == "enum":
+        return did_you_mean(value, error.validator_value)
     if error.validator != "type" or not {"number", "integer"}.intersection(_types(error.validator_value)):
         return ""
     if isinstance(value, str):
@@ -122,16 +125,6 @@ def _hint(value, error: jsonschema.ValidationError) -> str:
 
 def _is_large(value) -> bool:
     return isinstance(value, int) and abs(value) >= LARGEST
-
-
-def close_to(key, known) -> list[str]:
-    """The known word that an unknown one probably stands for."""
-    return difflib.get_close_matches(key, list(known), 1, 0.75) if isinstance(key, str) else []
-
-
-def did_you_mean(key, known) -> str:
-    """A question that names what a misspelt key may have been; nothing where none is near."""
-    return "".join(f"; did you mean '{name}'?" for name in close_to(key, known))
 
 
 def path(*keys) -> str:
