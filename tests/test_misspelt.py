@@ -45,9 +45,9 @@ NEAREST = {
     "a key of every data set": (
         ("datasets", "digits", "standardize", True),
         "datasets.digits.standardize",
-        "mean_mode",
+        "standardise",
     ),
-    "a key of every ensemble": (("ensembles", "independent", "size", [1]), "ensembles.independent.size", "mean_mode"),
+    "a key of every ensemble": (("ensembles", "independent", "size", [1]), "ensembles.independent.size", "sizes"),
     "a required key": (("datasets", "digits", {"trian": 60, "test": 12}), "datasets.digits.train", "trian"),
 }
 

@@ -51,6 +51,12 @@ def expect_space(folder: Path):
         raise OSError(errno.ENOSPC, reason)
 
 
+def expect_folder(folder: Path):
+    """Raise OSError naming what lies there in place of a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise OSError(errno.ENOTDIR, f"{folder} is a file and must be a folder; move it away and run again")
+
+
 def expect_writable(folder: Path):
     """Raise OSError naming the folder, or the one in it, where nobody may write."""
     for each in (folder, *(each for each in folder.glob("*") if each.is_dir())):

@@ -33,6 +33,8 @@ place = Stored() if stored and ours else HERE
 if ours:
     try:
         io.expect_space(Path())
+        for folder in ("results", "specs", "logs", "data"):
+            io.expect_folder(Path(folder))
         if stored:
             specs.write_for(plan, place)
             place.forget()
