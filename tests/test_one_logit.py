@@ -143,6 +143,16 @@ def test_initial_weights_and_names_are_those_of_the_user(build, split):
     assert itself(split).classes == 2
 
 
+def test_one_logit_at_every_position_becomes_two(tmp_path):
+    (tmp_path / "models").mkdir()
+    text = "def build(shape, classes):\n    return nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 1))\n"
+    (tmp_path / "models/positions.py").write_text(HEAD + text)
+    module = built(builder(Registry(tmp_path), {"kind": "positions"}, (4,), 2))
+    found = module(torch.ones(3, 4, dtype=torch.int64))
+    assert found.shape == (3, 4, 2)
+    assert not found[..., 0].any()
+
+
 def test_other_models_are_left_alone(tmp_path):
     registry = Registry()
     for classes in (1, 2, 3):

@@ -113,6 +113,17 @@ def test_what_no_user_edits_is_read_and_so_is_anything_outside_of_a_kind(mine, t
     assert (mine / "table.csv").read_text()
 
 
+def test_hidden_folders_of_a_home_are_caches_and_its_other_folders_are_not(mine, monkeypatch):
+    monkeypatch.setenv("HOME", str(mine.parent))
+    for name in (".cache/library/a.txt", "data/a.txt"):
+        (mine.parent / name).parent.mkdir(parents=True)
+        (mine.parent / name).write_text("a")
+    kind = written(mine, "data", "def load(folder, *, name: str):\n    return open(name).read()\n")
+    assert kind.load(None, name=".cache/library/a.txt") == "a"
+    with pytest.raises(UndeclaredFile, match=r"reads data/a.txt"):
+        kind.load(None, name="data/a.txt")
+
+
 def test_a_generator_is_watched_while_it_runs_and_not_while_it_waits(mine):
     text = "def prepare(member, split): ...\ndef score(members):\n    for each in members:\n        yield each\n"
     for each in written(mine, "scores", text).score(iter([1, 2])):

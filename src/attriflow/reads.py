@@ -158,13 +158,11 @@ def _is_of_the_user(real: str) -> bool:
     """Whether a file is none of Python's, of a library, of the system, temporary, or in a cache of the home folder."""
     if Path(real).suffix in _CODE or _within(real, _libraries()):
         return False
-    here = os.path.realpath(os.curdir)
-    if _within(real, [here]):
-        return True
-    home = os.path.realpath(Path("~").expanduser())
-    first = os.path.relpath(real, home).split(os.sep)[0]
-    hidden = first.startswith(".") and first != os.pardir
-    return not hidden and not _within(real, [*_SYSTEM, os.path.realpath(tempfile.gettempdir())])
+    here, home = os.path.realpath(os.curdir), os.path.realpath(os.path.expanduser("~"))
+    top = os.path.join(home, os.path.relpath(real, home).split(os.sep)[0])
+    if os.path.basename(top).startswith(".") and _within(real, [top]) and not _within(f"{here}/", [top]):
+        return False
+    return _within(real, [here]) or not _within(real, [*_SYSTEM, os.path.realpath(tempfile.gettempdir())])
 
 
 @functools.cache

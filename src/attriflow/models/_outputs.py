@@ -38,11 +38,15 @@ def two_logits(_module: nn.Module, given: tuple, output: object) -> Tensor | Non
 
 
 def _gives_one(module: nn.Module, shape: tuple[int, ...]) -> bool:
-    """Whether a module gives one number an example, (n, 1) or (n,); not where it cannot be called with zeros."""
+    """Whether a module gives one number an example, (n, 1) or (n,), or one a position, (n, t, 1).
+
+    Not where it cannot be called with zeros.
+    """
     modes = {each: each.training for each in module.modules()}
     module.eval()
     try:
-        return any(_shape(module, torch.zeros(2, *shape, dtype=dtype)) in ((2,), (2, 1)) for dtype in _DTYPES)
+        found = (_shape(module, torch.zeros(2, *shape, dtype=dtype)) for dtype in _DTYPES)
+        return any(each == (2,) or (len(each) > 1 and each[-1] == 1) for each in found if each)
     finally:
         for each, training in modes.items():
             each.training = training
