@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from project import DIGITS, Project
 
 from attriflow import network, provenance, resources
 from attriflow.memory import Size, passes
@@ -209,3 +210,32 @@ def test_a_job_that_alone_exceeds_the_memory_is_refused_with_the_numbers(project
 
 def test_what_free_memory_there_is_can_be_printed(project):
     assert int(project.run("python", "workflow/commands/memory.py").stdout) > 100
+
+
+BAD = """
+import numpy as np
+from attriflow.data import Raw
+
+
+def load(folder):
+    random = np.random.default_rng(0)
+    return Raw(random.normal(size=(90, 1, 4, 4)).astype(np.float32), random.integers(0, 3, 90) - 1)
+"""
+
+
+@pytest.mark.slow
+def test_a_data_set_that_cannot_be_computed_with_stops_its_own_jobs_and_no_others(tmp_path):
+    """Labels from -1 on, of which no loss can be taken."""
+    project = Project.create(tmp_path, DIGITS)
+    bad = "  bad: {train: 60, test: 12}\n"
+    setting = "  bad_mlp: {dataset: bad, model: {kind: mlp}, recipe: {learning_rate: 0.1, batch_size: 16, epochs: 2}}\n"
+    project.edit("config.yaml", "settings:\n", f"{bad}settings:\n{setting}")
+    rest = "ground_truth: {}\nensembles: {independent: {count: 1}}\nmethods: {grad_dot: {}}\nplugins: mine\n"
+    (tmp_path / "config.yaml").write_text((tmp_path / "config.yaml").read_text() + rest)
+    (tmp_path / "mine/data").mkdir(parents=True)
+    (tmp_path / "mine/data/bad.py").write_text(BAD)
+    failed = project.snakemake("--keep-going", check=False)
+    assert failed.returncode == 1
+    assert list((tmp_path / "results/scores/digits_mlp").rglob("*.npz"))
+    assert "in file" not in failed.stderr.split("Traceback")[0]  # of the workflow itself
+    assert not list((tmp_path / "results/models/bad_mlp").glob("*.pt"))
