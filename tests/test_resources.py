@@ -237,5 +237,4 @@ def test_a_data_set_that_cannot_be_computed_with_stops_its_own_jobs_and_no_other
     failed = project.snakemake("--keep-going", check=False)
     assert failed.returncode == 1
     assert list((tmp_path / "results/scores/digits_mlp").rglob("*.npz"))
-    assert "in file" not in failed.stderr.split("Traceback")[0]  # of the workflow itself
     assert not list((tmp_path / "results/models/bad_mlp").glob("*.pt"))
