@@ -52,10 +52,9 @@ def loaded(room: str, kind: str, load: Callable[[], ModuleType], annotations: di
         module = load()
     for name in {*annotations, *watched}:
         if inspect.isfunction(function := vars(module).get(name)):
-            handing = _handing(function, annotations.get(name, {}))
-            setattr(
-                module, name, _watched(room, kind, handing, annotations.get(name, {})) if name in watched else handing
-            )
+            takes = annotations.get(name, {})
+            handing = _handing(function, takes)
+            setattr(module, name, _watched(room, kind, handing, takes) if name in watched else handing)
     return module
 
 

@@ -69,15 +69,17 @@ def _estimated(job: Job, what: str, estimate: Callable[[], int], default: int) -
     except _Missing as error:
         raise error.__cause__ from None
     except Exception as error:  # whatever a model, a method or a data set of the user's raises
-        reason = (
-            error.reason if isinstance(error, _Unmeasured) else " ".join(f"{type(error).__name__}: {error}".split())
-        )
+        reason = error.reason if isinstance(error, _Unmeasured) else _in_words(error)
         _say_once(f"[{job.stem}] {what} cannot be estimated ({reason}); {default} {_UNITS[what]} are assumed", reason)
         return default
 
 
 _UNITS = {"memory": "MB", "time": "minutes"}
 _said: set[str] = set()
+
+
+def _in_words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _say_once(line: str, reason: str):
@@ -433,7 +435,7 @@ def _measured(measure: Callable, *arguments: object) -> object:
         try:
             return measure(*arguments)
         except Exception as error:  # whatever a model raises, also that its own file is not there
-            _failures[key] = " ".join(f"{type(error).__name__}: {error}".split())
+            _failures[key] = _in_words(error)
     raise _Unmeasured(_failures[key])
 
 
