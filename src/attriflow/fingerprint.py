@@ -196,7 +196,9 @@ def _canonical(node) -> str:
 
 def _fields(node: ast.AST):
     for name, value in ast.iter_fields(node):
-        is_body = name == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
+        is_body = name == "body" and isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
+        )
         yield name, value[1:] if is_body and _is_text(value) else value
 
 

@@ -16,6 +16,7 @@ from attriflow.source import installed_here, is_library, tree
 
 _ROOT = Path(__file__).parent.parent
 _SUFFIXES = (*machinery.EXTENSION_SUFFIXES, *machinery.SOURCE_SUFFIXES, *machinery.BYTECODE_SUFFIXES)
+_AT_START = ("sitecustomize", "usercustomize")  # that Python runs by itself
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # of another name than their module: to be looked at first, of hundreds
 
 
@@ -97,6 +98,9 @@ class Imports:
             return self._changed(arguments[0], os.path.dirname)
         if name == "expanduser":
             return self._changed(arguments[0] if arguments else function.value, os.path.expanduser)
+        if name == "with_name" and isinstance(function, ast.Attribute):
+            folder = self._changed(function.value, os.path.dirname)
+            return folder and self._joined([ast.Constant(folder), *arguments], os.sep)
         if name in ("resolve", "absolute", "as_posix", "joinpath") and isinstance(function, ast.Attribute):
             return self._joined([function.value, *arguments], os.sep)
         return None
@@ -160,21 +164,33 @@ def _entries(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
+def refuse_hiding(scripts: Path):
+    """Raise ImportError for a file in a folder that jobs import from, our own or that of scripts, that hides a library.
+
+    Libraries import each other, so it need not be a library that some file here imports.
+    """
+    for folder, installed in ((scripts.resolve(), False), (_ROOT.resolve(), True)):
+        for top in sorted({entry.partition(".")[0] for entry in _entries(folder)} - {"attriflow"}):
+            if installed or top in sys.stdlib_module_names:
+                holder(top, (folder,))
+
+
 def holder(top: str, folders: tuple[Path, ...]) -> tuple[list[Path], str | None]:
     """Where a module lies whose code counts, or the release that it is part of; neither where it is Python's own.
 
     folders: that are looked in besides those of `sys.path`. Raises ImportError where a file hides a library.
     """
-    there = [path for folder in folders if (path := _file(folder, top))]
-    own = top in sys.stdlib_module_names
+    there = [folder for folder in folders if _file(folder, top)]
+    own = top in sys.stdlib_module_names or top in _AT_START
     elsewhere = None if own else _elsewhere(top, folders)
     if there and (own or elsewhere or len(there) > 1):
-        hidden = "a module of Python's own" if own else "an installed library" if elsewhere else str(there[1])
-        raise ImportError(f"{_shown(there[0])} has the name of {hidden}, '{top}'; give it another name")
+        other = str(there[-1] / top)
+        hidden = "a module of Python's own" if own else "an installed library" if elsewhere else other
+        raise ImportError(f"{_shown(_file(there[0], top))} has the name of {hidden}, '{top}'; give it another name")
     if own:
         return [], None
-    plain = [folder for folder in folders if top in _entries(folder)]  # or of a folder of modules
-    return (plain, None) if there else elsewhere or (plain, None if plain else "missing")
+    plain = [folder for folder in folders if top in _entries(folder)]  # folders of modules, which may be several
+    return (there, None) if there else elsewhere or (plain, None if plain else "missing")
 
 
 def _shown(path: Path) -> Path:

@@ -87,7 +87,9 @@ def recorded(entries: list[dict]) -> dict[str, str]:
     """File -> SHA-256 of inputs, from the entries of a spec, as their records say; without those that say nothing."""
     records = {made: read(Path(made)) for made in {entry["made"] for entry in entries}}
     return {
-        entry["path"]: sum_of(record, entry["path"]) for entry in entries if (record := records[entry["made"]]) is not None
+        entry["path"]: sum_of(record, entry["path"])
+        for entry in entries
+        if (record := records[entry["made"]]) is not None
     }
 
 

@@ -121,7 +121,6 @@ class Registry:
             spec.loader.exec_module(module)
         return sys.modules[name]
 
-
     def _open_packages(self, room: str):
         """Let a kind import helpers that lie beside it, `from . import _helper`."""
         for name, folder in ((PLUGINS, self.plugins), (f"{PLUGINS}.{room}", self.plugins / room)):

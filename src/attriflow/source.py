@@ -60,7 +60,9 @@ _OURS = str(Path(__file__).parent) + "/"
 def _libraries() -> tuple[str, ...]:
     folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders |= {*site.getsitepackages(), site.getusersitepackages()}
-    folders |= {entry for entry in sys.path if entry.endswith(("lib-dynload", "site-packages", "dist-packages", ".zip"))}
+    folders |= {
+        entry for entry in sys.path if entry.endswith(("lib-dynload", "site-packages", "dist-packages", ".zip"))
+    }
     return tuple(f"{each}/" for folder in folders if folder for each in {folder, real(folder)})
 
 

@@ -47,7 +47,9 @@ def annotated(value, annotation: str):
     """
     if isinstance(value, list):
         inside = ast.parse(annotation, mode="eval").body
-        listed = [each for each in ast.walk(inside) if isinstance(each, ast.Subscript) and ast.unparse(each.value) == "list"]
+        listed = [
+            each for each in ast.walk(inside) if isinstance(each, ast.Subscript) and ast.unparse(each.value) == "list"
+        ]
         item = ast.unparse(listed[0].slice) if listed and problem(value, annotation) is None else annotation
         return [annotated(each, item) for each in value]
     if not _is_number(value):

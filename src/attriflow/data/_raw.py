@@ -21,9 +21,7 @@ TIMEOUT_SECONDS = 60  # without a byte from a server
 SLOWEST = 1000  # bytes a second that must have come by then, and from then on
 
 
-def sums(
-    kind: str, files: dict[str, str | None], seen: dict[str, str | None] | None = None
-) -> dict[str, str | None]:
+def sums(kind: str, files: dict[str, str | None], seen: dict[str, str | None] | None = None) -> dict[str, str | None]:
     """Name -> SHA-256 of each raw file as it lies here, or as it is pinned, if it is, where it does not.
 
     One that is not pinned is the mirror's, where that has it, so that the sum is known before the first copy is made;
