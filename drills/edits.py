@@ -89,18 +89,15 @@ def bytecode_left_over(place: Place) -> str:
     project, expected = place.copy(), place.copy()
     project.run("python", "-m", "compileall", "-q", "src", "drills/plugins")
     for each in (project, expected):
-        for name, old, new in OTHER_NUMBERS:
-            time = (each.folder / name).stat()
-            each.edit(name, old, new)
-            os.utime(each.folder / name, ns=(time.st_atime_ns, time.st_mtime_ns))
-            assert (each.folder / name).stat().st_size == time.st_size
+        path = each.folder / "drills/plugins/scores/waiting.py"
+        before = path.stat()
+        path.write_text(path.read_text().replace("power + 0 *", "power + 9 *"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
         each.snakemake()
     scores = content(place.finished.folder / f"{WAITING}.npz")
     assert content(project.folder / f"{WAITING}.npz") != scores, "the old bytecode ran"
     return same(project, expected)
-
-
-OTHER_NUMBERS = [("drills/plugins/scores/waiting.py", "[:, None] ** power + 0", "[:, None] ** power + 9")]
 
 
 def edit(project: Project):

@@ -66,7 +66,7 @@ def test_a_folder_that_is_no_package_does_not_hide_a_module(tmp_path):
         "from attriflow_plugins.data import _shared",
         "def load(folder):\n    from ._shared import SCALE",
         "import sys; from pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent))\nimport _shared",
-        "import sys, os\nHERE = os.path.dirname(os.path.abspath(__file__))\nsys.path.append(HERE)\nfrom _shared import SCALE",
+        "import sys, os\nHERE = os.path.dirname(os.path.abspath(__file__))\nsys.path.append(HERE)\nimport _shared",
         "import sys; from pathlib import Path\nsys.path += [str(Path(__file__).parents[0])]\nimport _shared",
         "import importlib, sys\nsys.path.append(__file__.rsplit('/', 1)[0])\nfrom . import _shared",
         "import importlib.util as u; from pathlib import Path\n"
@@ -112,7 +112,8 @@ def installed(folder: Path, monkeypatch, version: str, origin: str = "") -> Path
     if origin:
         (described / "direct_url.json").write_text(origin)
     monkeypatch.syspath_prepend(str(packages))
-    monkeypatch.setattr(source, "_libraries", lambda known=source._libraries(): (*known, f"{packages}/"))
+    libraries = (*source._libraries(), f"{packages}/")
+    monkeypatch.setattr(source, "_libraries", lambda: libraries)
     return packages
 
 
@@ -173,8 +174,9 @@ def test_a_file_that_hides_a_library_is_refused_by_name(tmp_path, monkeypatch, n
 
 def test_a_helper_that_hides_a_library_is_refused_when_the_plan_is_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path, {"mine/scores/_x.py": "", "mine/scores/fine.py": "import sys\nsys.path.insert(0, 'mine/lib')\nimport numpy\n"
-          "def prepare(member, split): ...\ndef score(members): ...\n", "mine/lib/numpy.py": ""})  # fmt: skip
+    method = "import sys\nsys.path.insert(0, 'mine/lib')\nimport numpy\n"
+    method += "def prepare(member, split): ...\ndef score(members): ...\n"
+    write(tmp_path, {"mine/scores/fine.py": method, "mine/lib/numpy.py": ""})
     config = yaml.safe_load(TINY) | {"plugins": "mine", "methods": {"fine": {}, "grad_dot": {}}}
     with pytest.raises(ConfigError, match=r"mine/lib/numpy.py has the name of an installed library, 'numpy'"):
         study.plan(ROOT, config)
@@ -186,7 +188,7 @@ def test_a_job_refuses_another_release_and_other_code_than_were_planned():
     fingerprint.refuse_changed(spec, *files)
     with pytest.raises(RuntimeError, match=r"planned with numpy 1.0, but this job runs with numpy 2"):
         fingerprint.refuse_changed(spec | {"software": spec["software"] | {"numpy": "1.0"}}, *files)
-    with pytest.raises(RuntimeError, match="the code of attriflow.io changed since this job was planned; run again"):
+    with pytest.raises(RuntimeError, match=r"the code of attriflow\.io changed since this job was planned; run again"):
         fingerprint.refuse_changed(spec | {"code": spec["code"] | {"attriflow.io": "0"}}, *files)
 
 
@@ -201,8 +203,15 @@ def edited(path: Path, old: str, new: str):
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.parametrize("way", ["import helper", "from importlib.util import *; s = spec_from_file_location('helper',"
-                                 " 'lib/helper.py'); helper = module_from_spec(s); s.loader.exec_module(helper)"])  # fmt: skip
+BY_PATH = """
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("helper", "lib/helper.py")
+helper = module_from_spec(spec)
+spec.loader.exec_module(helper)
+"""
+
+
+@pytest.mark.parametrize("way", ["import helper", BY_PATH])
 def test_old_bytecode_is_not_run(tmp_path, way):
     write(tmp_path, {"lib/helper.py": "X = 'old'\n"})
     python("import sys; sys.path.append('lib'); import helper", folder=tmp_path)
@@ -274,5 +283,5 @@ def test_code_that_changes_between_its_import_and_the_check_is_refused(tmp_path)
 
 def test_a_style_of_the_users_changes_no_figure(tmp_path):
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.family: serif\n")
-    code = "from attriflow.figures import _style; import matplotlib as m; print(m.rcParams['lines.linewidth'], m.rcParams['font.size'])"
+    code = "from attriflow.figures._style import plt; print(*map(plt.rcParams.get, ('lines.linewidth', 'font.size')))"
     assert python(code, folder=tmp_path).stdout == "1.5 8.0\n"

@@ -8,7 +8,6 @@ import ast
 import hashlib
 import sys
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
 from attriflow import imports, source
@@ -137,7 +136,7 @@ def refuse_others(*files: Path, plugins: Path | None = None):
     unknown = ran - known - {real(str(imports.own(name))) for name in WITHOUT_NUMBERS}
     if unknown := sorted(unknown and unknown - _without_numbers()):
         raise RuntimeError(
-            f"{unknown[0]} ran, but is in no fingerprint, so an edit of it would go unseen: the file that needs it must "
+            f"{unknown[0]} ran, but is in no fingerprint, so nobody would see an edit of it: the file that needs it must "
             "import it by a name that is written out, from its own folder (`from . import _name`) or one of sys.path"
         )
     changed = [path for path, digested in source.parsed.items() if source.compiled.get(path, digested) != digested]

@@ -199,7 +199,7 @@ def _shown(path: Path) -> Path:
 
 @functools.cache
 def _elsewhere(top: str, folders: tuple[Path, ...]) -> tuple[list[Path], str | None] | None:
-    """The same for what the rest of `sys.path` and the finders of editable packages lead to; None where there is none."""
+    """The same for what the rest of `sys.path` and finders of editable packages lead to; None where there is none."""
     spec = next(filter(None, (_found(finder, top, folders) for finder in sys.meta_path)), None)
     if spec is None:
         return None

@@ -35,7 +35,7 @@ def _config(root: Path, study: str) -> dict:
 
 
 def overlapping(root: Path, config: dict) -> list[str]:
-    """What studies planned in this folder have under the same names as a checked config, with other values: a line each."""
+    """Where studies that were planned in this folder keep other results under the same names as a checked config."""
     found = []
     for other in ("default", *names(root)):
         if other != config["study"] and Path("specs", other).is_dir():
