@@ -236,11 +236,12 @@ def test_old_bytecode_of_what_prevents_it_is_refused(tmp_path):
 
 WATCHED = """
 import importlib, sys
+sys.path.append("lib")
+"before" in sys.argv[1] and importlib.import_module("before")
 from pathlib import Path
 from attriflow import fingerprint
 files = (Path("scripts/job.py"), Path("mine/scores/a.py"))
 fingerprint.fingerprint(*files, plugins=Path("mine"))
-sys.path.append("lib")
 exec(sys.argv[1])
 fingerprint.refuse_others(*files, plugins=Path("mine"))
 """
@@ -254,6 +255,7 @@ fingerprint.refuse_others(*files, plugins=Path("mine"))
         ("importlib.import_module('hel' + 'per')", "lib/helper.py"),
         ("importlib.import_module('attriflow.outcome')", "attriflow/outcome.py"),
         ("importlib.import_module('sourceless')", "lib/sourceless.pyc"),
+        ("sys.modules['before']", "lib/before.py"),
     ],
 )
 def test_what_ran_and_is_in_no_fingerprint_is_refused_at_the_end_of_a_job(tmp_path, code, unseen):
@@ -263,7 +265,7 @@ def test_what_ran_and_is_in_no_fingerprint_is_refused_at_the_end_of_a_job(tmp_pa
         tmp_path,
         {"scripts/job.py": "", "mine/scores/a.py": "from . import _b\n", "mine/scores/_b.py": "", "lib/helper.py": ""},
     )
-    write(tmp_path, {"lib/other.py": ""})
+    write(tmp_path, {"lib/other.py": "", "lib/before.py": ""})
     py_compile.compile(str(tmp_path / "lib/other.py"), str(tmp_path / "lib/sourceless.pyc"))
     done = python(WATCHED, code, folder=tmp_path)
     if unseen is None:

@@ -132,23 +132,22 @@ def refuse_others(*files: Path, plugins: Path | None = None):
     """Raise RuntimeError where this process ran code, besides that of libraries, that is not in the fingerprint."""
     walk = _walk(files, plugins)
     known = {real(str(path)) for path in walk.modules.values()}
-    ran = source.compiled.keys() | {real(path) for path in map(_extension, list(sys.modules.values())) if path}
+    ran = source.compiled.keys() | {real(path) for path in map(_file_of, list(sys.modules.values())) if path}
     unknown = ran - known - {real(str(imports.own(name))) for name in WITHOUT_NUMBERS}
     if unknown := sorted(unknown and unknown - _without_numbers()):
         raise RuntimeError(
-            f"{unknown[0]} ran, but is in no fingerprint, so nobody would see an edit of it: the file that needs it must "
-            "import it by a name that is written out, from its own folder (`from . import _name`) or one of sys.path"
+            f"{unknown[0]} ran, but is in no fingerprint, so an edit of it would go unseen: import it by a name "
+            "that is written out, from the folder of the file that needs it (`from . import _name`) or from one of sys.path"
         )
     changed = [path for path, digested in source.parsed.items() if source.compiled.get(path, digested) != digested]
     if changed := sorted(known.intersection(changed)):
         raise RuntimeError(f"{changed[0]} changed while this job was starting; run again")
 
 
-def _extension(module) -> str | None:
-    """The file of a module that was not compiled here and is no library's."""
+def _file_of(module) -> str | None:
+    """The file of a module that is no library's, such as one without source, or one imported before any of ours."""
     path = getattr(module, "__file__", None)
-    other = isinstance(path, str) and not path.endswith(".py") and not source.is_library(path)
-    return path if other else None
+    return path if isinstance(path, str) and not source.is_library(path) else None
 
 
 @cache
