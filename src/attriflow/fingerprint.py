@@ -14,10 +14,10 @@ from attriflow import imports, source
 from attriflow.registry import PLUGINS
 from attriflow.source import real, tree
 
-# What only reads clocks, writes logs, estimates memory, or refuses to go on cannot change a number; the same holds of
-# libraries that draw bars, limit threads, or fetch files whose sums are checked.
+# What only reads clocks, writes logs, forks, estimates memory, or refuses to go on cannot change a number; the same holds
+# of libraries that draw bars, limit threads, or fetch files whose sums are checked.
 WITHOUT_NUMBERS = frozenset(
-    f"attriflow.{name}" for name in ("running", "fingerprint", "imports", "provenance", "memory", "progress")
+    f"attriflow.{name}" for name in ("running", "fingerprint", "imports", "provenance", "memory", "progress", "warm")
 )
 _LIBRARIES_WITHOUT_NUMBERS = frozenset({"tqdm", "threadpoolctl", "requests", "urllib3"})
 _OURS = Path(__file__).parent.parent
@@ -136,8 +136,8 @@ def refuse_others(*files: Path, plugins: Path | None = None):
     unknown = ran - known - {real(str(imports.own(name))) for name in WITHOUT_NUMBERS}
     if unknown := sorted(unknown and unknown - _without_numbers()):
         raise RuntimeError(
-            f"{unknown[0]} ran, but is in no fingerprint, so an edit of it would go unseen: import it by a name "
-            "that is written out, from the folder of the file that needs it (`from . import _name`) or from one of sys.path"
+            f"{unknown[0]} ran, but is in no fingerprint, so an edit of it would go unseen: import it by a name that "
+            "is written out, beside the file that needs it (`from . import _name`) or from a folder of sys.path"
         )
     changed = [path for path, digested in source.parsed.items() if source.compiled.get(path, digested) != digested]
     if changed := sorted(known.intersection(changed)):
@@ -147,7 +147,8 @@ def refuse_others(*files: Path, plugins: Path | None = None):
 def _file_of(module) -> str | None:
     """The file of a module that is no library's, such as one without source, or one imported before any of ours."""
     path = getattr(module, "__file__", None)
-    return path if isinstance(path, str) and not source.is_library(path) else None
+    imported = isinstance(path, str) and Path(path).is_absolute()  # what libraries make up has other names
+    return path if imported and not source.is_library(path) else None
 
 
 @cache
