@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import TINY
+from conftest import ROOT, TINY
 from test_config import SCHEMA
 
+from attriflow import study
 from attriflow.config import ConfigError, check
 from attriflow.hyperparameters import handed
 from attriflow.reads import UndeclaredFile
@@ -149,3 +150,21 @@ def test_texts_become_paths_where_the_annotation_says_so():
     assert handed("last", "Literal['last'] | Path") == "last"
     assert handed(["a.csv"], "list[Path]") == [Path("a.csv")]
     assert os.fspath(handed("a.csv", "Path | None")) == "a.csv"
+
+
+def test_an_edited_file_changes_the_specs_of_what_is_made_of_it_and_of_nothing_else(mine):
+    (mine / "words.txt").write_text("a\n")
+    (mine / "data/mine.py").write_text(HEAD + "def load(folder, *, table: Path): ...\n")
+    (mine / "models/mine.py").write_text(HEAD + "def build(shape, classes, *, words: Path): ...\n")
+    config = yaml.safe_load(TINY) | {"plugins": "mine"}
+    config["datasets"]["mine"] = {"train": 60, "test": 12, "table": "mine/table.csv"}
+    plain = config["settings"]["digits_mlp"]
+    config["settings"]["mine_mlp"] = plain | {"dataset": "mine"}
+    config["settings"]["digits_mine"] = plain | {"model": {"kind": "mine", "words": "mine/words.txt"}}
+    digests = [{stem: job.digest for stem, job in study.plan(ROOT, config).jobs.items()}]
+    for name in ("table.csv", "words.txt"):
+        (mine / name).write_text("5,6\n")
+        digests.append({stem: job.digest for stem, job in study.plan(ROOT, config).jobs.items()})
+    for setting, before, after in zip(("mine_mlp", "digits_mine"), digests, digests[1:], strict=False):
+        changed = {stem.split("/")[1] for stem in before if before[stem] != after[stem] and stem.startswith("models/")}
+        assert changed == {setting}

@@ -31,6 +31,8 @@ else:
     refuse_copies()
 place = Stored() if stored and ours else HERE
 if ours:
+    for line in study.overlapping(workflow.basedir, plan.config):
+        logger.warning(line)
     try:
         io.expect_space(Path())
         for folder in ("results", "specs", "logs", "data"):

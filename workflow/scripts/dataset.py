@@ -13,15 +13,15 @@ OWN = ("train", "test", "standardise", "label_noise")
 def main(job: Job):
     settings = job.settings
     kind = job.registry.load("data", settings["kind"])
-    folder = fetched(settings["kind"], vars(kind)) if hasattr(kind, "FILES") else None
+    folder = fetched(settings["kind"], vars(kind), settings["raw"]) if hasattr(kind, "FILES") else None
     raw = kind.load(folder, **settings["hyperparameters"])
     drawn = split(raw, settings["dataset"], job.seed, **{key: settings[key] for key in OWN})
     save_arrays(job.outputs["data"], asdict(drawn))
 
 
-def fetched(name: str, constants: dict) -> Path:
-    """The folder with the raw files of a kind."""
-    options = {"either": constants.get("EITHER", False), "ask": constants.get("ASK")}
+def fetched(name: str, constants: dict, planned: dict) -> Path:
+    """The folder with the raw files of a kind, which are those that the job was planned with."""
+    options = {"either": constants.get("EITHER", False), "ask": constants.get("ASK"), "planned": planned}
     return raw_folder(constants.get("FOLDER", name), constants["FILES"], constants.get("ADDRESSES", ()), **options)
 
 

@@ -17,6 +17,7 @@ from attriflow.config.chosen import (
 )
 from attriflow.config.entries import CATALOGUES, choice_errors, entry_errors
 from attriflow.config.kinds import own_keys, signature_errors
+from attriflow.config.numbers import in_one_form
 from attriflow.config.reading import ConfigError, merge, read
 from attriflow.config.shape import check_shape, filled
 from attriflow.registry import Registry
@@ -63,7 +64,7 @@ def check(config: dict, schema: dict) -> dict:
     errors = errors or list(contradictions(full, registry)) or list(agreement_errors(full, registry))
     if errors:
         raise ConfigError(errors)
-    return full
+    return in_one_form(full, schema, registry)
 
 
 def _arranged(removal: dict, config: dict) -> dict:
