@@ -1,8 +1,10 @@
 """Code, config or plug-ins change while a run is in progress: what was planned otherwise is refused."""
 
+import os
+
 from project import Project
 
-from drills.harness import WAITING, Place, change, drill, failing, held, kept, line, made, remove, same
+from drills.harness import WAITING, Place, change, content, drill, failing, held, kept, line, made, remove, same
 
 
 @drill("code of jobs to come is edited while a run is in progress; run again")
@@ -68,6 +70,34 @@ def plugin_removed(place: Place) -> str:
     path.with_name("waiting.txt").rename(path)
     same(project, place.finished)
     return line(said, "config: ", "'waiting'", "known")
+
+
+@drill("git leaves a folder with old bytecode beside a module of its name; then the module is edited; run again")
+def folder_left_over(place: Place) -> str:
+    project, expected = place.copy(), place.copy()
+    (project.folder / "src/attriflow/evaluation/lds/__pycache__").mkdir(parents=True)
+    assert project.planned() == set(), "a folder without a module runs something"
+    for each in (project, expected):
+        edit(each)
+        assert each.planned(), "the edit is not seen"
+        each.snakemake()
+    return same(project, expected)
+
+
+@drill("old bytecode lies beside code that is edited with its time and size kept; run again")
+def bytecode_left_over(place: Place) -> str:
+    project, expected = place.copy(), place.copy()
+    project.run("python", "-m", "compileall", "-q", "src", "drills/plugins")
+    for each in (project, expected):
+        path = each.folder / "drills/plugins/scores/waiting.py"
+        before = path.stat()
+        path.write_text(path.read_text().replace("power + 0 *", "power + 9 *"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size
+        each.snakemake()
+    scores = content(place.finished.folder / f"{WAITING}.npz")
+    assert content(project.folder / f"{WAITING}.npz") != scores, "the old bytecode ran"
+    return same(project, expected)
 
 
 def edit(project: Project):

@@ -455,6 +455,19 @@ def test_the_models_are_the_users_in_order_and_measured(own):
         assert measured["checkpoints"]["0"].keys() == {"train_loss", "train_accuracy", "test_loss", "test_accuracy"}
 
 
+def test_the_quality_of_the_users_models_is_printed_beside_a_constant_guess_with_what_to_look_at(own):
+    log = (own.folder / "logs/models/digits_own/adopted/full-0.log").read_text()
+    line = r"mine/first.pt: training loss [\d.]+ \(a constant guess: [\d.]+\), accuracy 0.\d+ \(a constant guess: 0."
+    remark = "WARNING: the training loss is above a constant guess's and the training accuracy is near chance"
+    assert re.search(line, log)
+    assert "`standardise` of the data set" in log
+    assert remark in log
+    report = own.run("python", "workflow/commands/report.py", "own").stdout
+    assert re.search(f"settings.digits_own: {line}", report)
+    assert report.count("mine/first.pt: training loss") == report.count("mine/second.safetensors: training loss") == 1
+    assert "WARNING: settings.digits_own: the training loss is above" in report
+
+
 def test_without_ground_truth_there_are_scores_and_chosen_dampings_and_nothing_to_compare_with(own):
     assert own.planned(*STUDY) == set()
     ensemble = load_json(own.folder / "results/ensembles/digits_own/own.json")

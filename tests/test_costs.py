@@ -48,7 +48,8 @@ def test_a_measurement_of_another_spec_is_refused(tmp_path):
     each = made("scores/s", 1.0)
     provenance.write(tmp_path / "x.made.json", each["spec"], {}, each["cost"])
     entry = {"path": "x.npz", "made": str(tmp_path / "x.made.json"), "spec": provenance.digest(each["spec"])}
-    assert provenance.of_jobs([entry]) == [each]
+    (said,) = provenance.of_jobs([entry])
+    assert {name: said[name] for name in each} == each
     for wrong in (entry | {"spec": "0"}, entry | {"made": str(tmp_path / "y.made.json")}):
         with pytest.raises(ValueError, match=r"made\.json is missing, altered or of another spec"):
             provenance.of_jobs([wrong])

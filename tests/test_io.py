@@ -4,6 +4,7 @@ import errno
 
 import numpy as np
 import pytest
+from conftest import Project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -123,3 +124,13 @@ def test_a_result_that_says_nothing_of_itself_is_refused(made, tmp_path, content
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(ValueError, match=r"x.made.json is missing or altered"):
         provenance.verify("x.npz", "x.made.json", provenance.digest(made))
+
+
+@pytest.mark.parametrize("name", ["results", "specs"])
+def test_a_file_in_place_of_a_folder_stops_a_run_in_one_line_with_the_remedy(tmp_path, name):
+    project = Project.create(tmp_path)
+    (tmp_path / name).write_text("")
+    failed = project.snakemake("--dry-run", check=False)
+    assert failed.returncode
+    assert f"{name} is a file, and a run writes to a folder of that name; move the file away" in failed.stdout + failed.stderr
+    assert "Traceback" not in failed.stdout + failed.stderr

@@ -105,7 +105,7 @@ def test_a_plugin_that_says_nothing_is_not_refused(problem, monkeypatch, tmp_pat
 
 def test_the_peak_of_a_job_is_its_own_and_not_that_of_the_process_that_started_it():
     held = np.ones(2**26)  # 512 MiB
-    code = "import time; from attriflow.job import cost; print(cost(time.monotonic())['peak_mib'])"
+    code = "import time; from attriflow.running import cost; print(cost(time.monotonic())['peak_mib'])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "src")}
     )

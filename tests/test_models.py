@@ -1,12 +1,18 @@
 """Models: what the models room hands on."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import reference
 import torch
+from conftest import toy_regression, toy_split
+from torch import nn
 
 from attriflow.gradients import per_example
 from attriflow.io import save_weights
 from attriflow.models import Trained, builder, load_trained
+from attriflow.models._remarks import guess, outputs_remark, quality_remark
 from attriflow.registry import Registry
 
 
@@ -91,3 +97,47 @@ def test_only_the_chosen_parameters_are_attributed(members, split, parameters, c
 def test_a_pattern_that_matches_nothing_is_refused_with_the_names_there_are(members):
     with pytest.raises(ValueError, match=r"no parameter matches '2.*'; the model has \['1.weight', '1.bias'"):
         members[0].model("last", "2.*")
+
+
+def test_the_constant_guess_is_the_best_of_the_training_labels():
+    split = toy_split(n=8, m=4, classes=2)
+    split = replace(split, train_y=np.array([0, 0, 0, 1, 0, 0, 0, 1]), test_y=np.array([0, 1, 1, 1]))
+    found = guess(split)
+    assert found["train_loss"] == pytest.approx(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25)))
+    assert found["test_loss"] == pytest.approx(-(0.25 * np.log(0.75) + 0.75 * np.log(0.25)))
+    assert (found["train_accuracy"], found["test_accuracy"]) == (0.75, 0.25)
+    numbers = toy_regression()
+    assert guess(numbers)["train_loss"] == pytest.approx(numbers.train_y.var(), rel=1e-5)
+
+
+GOOD = {"train_loss": 0.1, "train_accuracy": 0.95, "test_loss": 0.1, "test_accuracy": 0.95}
+
+
+@pytest.mark.parametrize(
+    ("changes", "remark"),
+    [
+        ({}, ""),
+        ({"test_loss": 1.2}, "the test loss is above a constant guess's"),
+        ({"train_accuracy": 0.4}, "the training accuracy is near chance"),
+        (
+            {"test_loss": np.inf, "test_accuracy": 0.0},
+            "the test loss is above a constant guess's and the test accuracy",
+        ),
+    ],
+)
+def test_a_model_that_is_no_better_than_a_constant_guess_is_remarked(changes, remark):
+    split = toy_split(classes=3)
+    assert quality_remark(GOOD | changes, split).startswith(remark)
+    assert bool(quality_remark(GOOD | changes, split)) == bool(remark)
+
+
+@pytest.mark.parametrize(("last", "alike"), [([], False), ([nn.Softmax(-1)], True), ([nn.LogSoftmax(-1)], False)])
+def test_a_model_that_ends_in_softmax_is_remarked(last, alike):
+    split = toy_split()
+
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, 3), *last)
+
+    remark = outputs_remark(build, build().state_dict(), split)
+    assert bool(remark) == alike
+    assert not alike or "leave the Softmax out" in remark

@@ -10,6 +10,7 @@ import time
 import pytest
 from conftest import ROOT, Project
 
+from attriflow import provenance
 from attriflow.fingerprint import digest
 
 SCORES = "scores/digits_mlp/independent"
@@ -82,6 +83,42 @@ def test_editing_a_helper_runs_the_methods_that_import_it(project):
     assert project.planned() == prepared("trak")
     project.edit("src/attriflow/gradients/__init__.py", "_ROWS = 1024", "_ROWS = 512")
     assert project.planned() == prepared("grad_dot", "influence", "trak")
+
+
+def test_a_folder_that_is_left_over_hides_no_module_and_runs_nothing(project):
+    (project.folder / "src/attriflow/projection/__pycache__").mkdir(parents=True)
+    (project.folder / "src/attriflow/scores/trak").mkdir()
+    assert project.planned() == set()
+    project.edit("src/attriflow/projection.py", "* 2 - 1", "* 2.0 - 1.0")
+    assert project.planned() == prepared("trak")
+
+
+def test_editing_what_hands_out_seeds_runs_everything_and_what_keeps_clocks_nothing(project):
+    project.edit(
+        "src/attriflow/running.py", "round(time.monotonic() - started, 3)", "round(time.monotonic() - started, 2)"
+    )
+    assert project.planned() == set()
+    project.edit("src/attriflow/job.py", 'self.settings["seed"]', 'self.settings["seed"] + 1')
+    assert project.planned() == everything(project)
+
+
+def test_a_value_written_in_another_way_runs_nothing(project):
+    project.edit("config.yaml", "damping: [0.1, 1.0]", "damping: [0.1, 1]")
+    assert project.planned() == set()
+
+
+def test_a_model_that_is_made_again_alone_runs_what_used_it_once_its_bytes_differ(project):
+    path = project.folder / "results/models/digits_mlp/full-0.pt"
+    made = path.with_suffix(".made.json")
+    said = provenance.read(made)
+    outputs = {name: project.folder / each for name, each in said["spec"]["outputs"].items()}
+    provenance.write(made, said["spec"], outputs, said["cost"] | {"seconds": 99.0}, inputs=said["inputs"])
+    assert project.planned() == set()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    provenance.write(made, said["spec"], outputs, said["cost"], inputs=said["inputs"])
+    blocks = {f"{SCORES}/{point}/0" for point in POINTS.values()}
+    assert blocks | {"ensembles/digits_mlp/independent"} <= project.planned()
+    assert project.planned().isdisjoint({"models/digits_mlp/full-0", f"{SCORES}/{POINTS['trak']}/1"})
 
 
 def test_editing_comments_docstrings_and_layout_runs_nothing(project):
@@ -304,6 +341,14 @@ def test_a_new_method_is_one_file_and_one_line(project):
     project.snakemake()
     assert "digits_mlp,independent,2,2,1,length" in (project.folder / "results/evaluation/summary.csv").read_text()
     (folder / "length.py").write_text(PLUGIN_METHOD.replace("** power", "** (2 * power)"))
+    assert project.planned() == added
+    (folder / "_helper.py").write_text("TWO = 2\n")
+    (folder / "length.py").write_text(
+        PLUGIN_METHOD.replace("** power", "** (TWO * power)") + "\nfrom ._helper import TWO\n"
+    )
+    project.snakemake()
+    assert project.planned() == set()
+    (folder / "_helper.py").write_text("TWO = 3\n")
     assert project.planned() == added
 
 

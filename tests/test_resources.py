@@ -1,9 +1,11 @@
 """Resources: what a job takes at most follows from its plan, and big jobs wait for each other instead of failing."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from project import DIGITS, Project
 
 from attriflow import network, provenance, resources
 from attriflow.memory import Size, passes
@@ -83,6 +85,62 @@ def test_an_input_that_is_missing_or_of_another_plan_is_named(project, monkeypat
     assert caught.value.filename == f"results/{TRAK}.npz"
 
 
+MODEL = """
+from torch import nn
+
+{0}
+
+def build(shape, classes):
+    {1}
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+"""
+UNMEASURABLE = {
+    "a refusal": ("", "raise ValueError('no such model')", "ValueError: no such model"),
+    "a file of its own that is not there": ("", "open('nowhere')", "FileNotFoundError: [Errno 2] No such file"),
+    "an import": ("import nothing_of_the_kind", "", "ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
+    "another shape": ("", "return nn.Linear(3, classes)", "RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
+    "no parameters": ("", "return nn.Flatten()", "StopIteration:)"),
+}
+
+
+@pytest.mark.parametrize(("top", "line", "reason"), UNMEASURABLE.values(), ids=UNMEASURABLE)
+def test_a_model_that_cannot_be_measured_gets_stated_defaults_and_its_reason_once(
+    finished, monkeypatch, tmp_path, capsys, top, line, reason
+):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/mine.py").write_text(MODEL.format(top, line))
+    made, registry = plan(finished, monkeypatch), Registry(tmp_path)
+    monkeypatch.setattr(
+        "sys.modules", {name: each for name, each in sys.modules.items() if "plugins.models" not in name}
+    )
+    for stem in (TRAK, "models/digits_mlp/full-0", "models/digits_mlp/full-1", "ground_truth/digits_mlp/subsets/0.0"):
+        job = made.jobs[stem]
+        job = replace(job, settings=job.settings | {"model": {"kind": "mine"}})
+        assert resources.megabytes(job, registry) == 4400
+        assert resources.minutes(job, registry) == 24 * 60
+    said = capsys.readouterr().err
+    assert said.count("cannot be estimated") == 1
+    assert f"[{TRAK}] memory cannot be estimated ({reason}" in said
+    assert "4400 MB are assumed" in said
+
+
+@pytest.mark.parametrize(
+    "formula", ["raise KeyError('n')", "return None", "return float('inf')", "return size.nothing"]
+)
+def test_a_formula_of_a_method_that_fails_gets_the_stated_default(finished, monkeypatch, tmp_path, formula):
+    (tmp_path / "scores").mkdir()
+    text = f"{UNSAID}\n\ndef memory(size):\n    {formula}\n\n\ndef passes(n, m):\n    {formula.replace('size', 'n')}\n"
+    (tmp_path / "scores/failing.py").write_text(text)
+    made = plan(finished, monkeypatch)
+    monkeypatch.setattr(
+        "sys.modules", {name: each for name, each in sys.modules.items() if "plugins.scores" not in name}
+    )
+    job = made.jobs[TRAK]
+    failing = replace(job, settings=job.settings | {"kind": "failing", "hyperparameters": {}})
+    assert resources.megabytes(failing, Registry(tmp_path)) == 4400
+    assert resources.minutes(failing, Registry(tmp_path)) == 24 * 60
+
+
 def test_no_job_of_a_run_takes_longer_than_it_may(finished, monkeypatch):
     made = plan(finished, monkeypatch)
     for job in made.jobs.values():
@@ -152,3 +210,31 @@ def test_a_job_that_alone_exceeds_the_memory_is_refused_with_the_numbers(project
 
 def test_what_free_memory_there_is_can_be_printed(project):
     assert int(project.run("python", "workflow/commands/memory.py").stdout) > 100
+
+
+BAD = """
+import numpy as np
+from attriflow.data import Raw
+
+
+def load(folder):
+    random = np.random.default_rng(0)
+    return Raw(random.normal(size=(90, 1, 4, 4)).astype(np.float32), random.integers(0, 3, 90) - 1)
+"""
+
+
+@pytest.mark.slow
+def test_a_data_set_that_cannot_be_computed_with_stops_its_own_jobs_and_no_others(tmp_path):
+    """Labels from -1 on, of which no loss can be taken."""
+    project = Project.create(tmp_path, DIGITS)
+    bad = "  bad: {train: 60, test: 12}\n"
+    setting = "  bad_mlp: {dataset: bad, model: {kind: mlp}, recipe: {learning_rate: 0.1, batch_size: 16, epochs: 2}}\n"
+    project.edit("config.yaml", "settings:\n", f"{bad}settings:\n{setting}")
+    rest = "ground_truth: {}\nensembles: {independent: {count: 1}}\nmethods: {grad_dot: {}}\nplugins: mine\n"
+    (tmp_path / "config.yaml").write_text((tmp_path / "config.yaml").read_text() + rest)
+    (tmp_path / "mine/data").mkdir(parents=True)
+    (tmp_path / "mine/data/bad.py").write_text(BAD)
+    failed = project.snakemake("--keep-going", check=False)
+    assert failed.returncode == 1
+    assert list((tmp_path / "results/scores/digits_mlp").rglob("*.npz"))
+    assert not list((tmp_path / "results/models/bad_mlp").glob("*.pt"))

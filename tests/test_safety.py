@@ -457,7 +457,8 @@ WRONG = {
         TAKING("power: float = exit()"),
         "bad.py: score: the default of 'power' must be a plain",
     ),
-    "a relative import": (BAD, f"from . import _helper\n{SCORE}", "bad.py, line 1: relative import"),
+    "a relative import": (BAD, f"from . import _helper\n{SCORE}", "bad.py, line 1: relative import of"),
+    "a far one": (BAD, f"from ...x import y\n{SCORE}", "bad.py, line 1: relative import from above"),
     "ours": ("scores/trak.py", SCORE, "trak.py: scores 'trak' exists in attriflow already"),
     "a name for a shell": (
         "figures/$(touch owned).py",

@@ -64,6 +64,21 @@ def test_a_script_sees_what_it_sees_alone(process, tmp_path):
     assert (forked.returncode, alone.returncode) == (3, 3)
 
 
+def test_libraries_come_from_the_environment_whatever_stands_on_the_path_of_who_starts_the_process(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/threadpoolctl.py").write_text("")
+    code = f"import sys, time; sys.path.insert(0, {str(Path(warm.__file__).parents[1])!r})\n"
+    code += "from attriflow import warm; print(warm.start(), flush=True); sys.stdin.read()"
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "elsewhere")},
+    )  # fmt: skip
+    script = "import sys; print(sys.modules['threadpoolctl'].__file__)"
+    out, _ = begin(tmp_path, script, place=starter.stdout.readline().strip()).communicate()
+    assert "site-packages" in out
+    starter.communicate()
+
+
 @pytest.mark.parametrize(
     ("script", "status", "said"),
     [

@@ -4,3 +4,7 @@ The rooms, each named after what it makes: data, models, ground_truth, ensembles
 Letters, everywhere the same: n train, m test, p parameters, k projected dimension, s subsets, r repeats,
 e ensemble members, c classes.
 """
+
+from attriflow import source
+
+source.compile_anew()

@@ -1,134 +1,206 @@
-"""Fingerprints of code: what a job's own modules and every module of ours that they import say.
+"""Fingerprints of code: what a job's own files and every module that they import say.
 
-Docstrings, comments and layout do not count, so improving a sentence reruns nothing.
+Docstrings, comments and layout do not count, so improving a sentence reruns nothing. Modules of ours count, and so does
+whatever the user's own files import that is no installed release; of libraries the release counts.
 """
 
 import ast
-import copy
 import hashlib
+import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from attriflow.registry import tree
+from attriflow import imports, source
+from attriflow.registry import PLUGINS
+from attriflow.source import real, tree
 
-_SOURCE = Path(__file__).parent.parent
+# What only reads clocks, writes logs, forks, estimates memory, or refuses to go on cannot change a number; the same
+# holds of libraries that draw bars, limit threads, or fetch files whose sums are checked.
+WITHOUT_NUMBERS = frozenset(
+    f"attriflow.{name}" for name in ("running", "fingerprint", "imports", "provenance", "memory", "progress", "warm")
+)
+_LIBRARIES_WITHOUT_NUMBERS = frozenset({"tqdm", "threadpoolctl", "requests", "urllib3"})
+_OURS = Path(__file__).parent.parent
 
-# Libraries whose release can change a number. Editing what only reads clocks, writes logs or estimates memory cannot.
-NUMERICAL = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "matplotlib")
-_IMPORT_NAMES = {"sklearn": "scikit-learn"}
-WITHOUT_NUMBERS = frozenset({"attriflow.job", "attriflow.memory", "attriflow.progress"})
+
+class _Walk:
+    """Every module that some files run, and every release that they import."""
+
+    def __init__(self, plugins: Path | None, skipped: frozenset[str]):
+        self._skipped = skipped
+        self.modules: dict[str, Path] = {}
+        self.releases: dict[str, str] = {}
+        self._plugins = plugins
+        self._folders: list[Path] = [_OURS]
+        self._waiting: list[tuple[str, Path]] = []
+        self._later: set[str] = set()  # imported, but in none of the folders known so far
+
+    def run(self, files: tuple[Path, ...]):
+        self._folders += [path.parent.resolve() for path in files[:1] if not path.is_relative_to(_OURS)]  # a script's
+        self._waiting += [(_name(path), path) for path in files]
+        for path in files:  # a kind of ours runs the packages that it is in
+            self._waiting += self._ours(_name(path)) if path.is_relative_to(_OURS) else []
+        self._follow()
+        while self._later:  # folders that one file puts on the path are there for all
+            later, self._later = sorted(self._later), set()
+            for name in later:
+                self._add(name)
+            self._follow()
+
+    def _follow(self):
+        while self._waiting:
+            name, path = self._waiting.pop()
+            if name in self._skipped:
+                continue
+            if name in self.modules:
+                if real(str(path)) != real(str(self.modules[name])):
+                    raise ImportError(f"{path} and {self.modules[name]} are both the module '{name}'; rename one")
+                continue
+            self.modules[name] = path
+            if path.suffix != ".py":
+                continue
+            found = _imports(path, self._package(name, path))
+            self._folders += [each.resolve() for each in sorted(found.folders) if each.resolve() not in self._folders]
+            self._waiting += [(_name(each), each) for each in found.files]
+            for each in found.names:
+                if each.startswith(("attriflow.", f"{PLUGINS}.")) or each == "attriflow":
+                    self._waiting += self._ours(each)
+                else:
+                    self._later.add(each)
+
+    def _package(self, name: str, path: Path) -> str:
+        """What a file's relative imports are relative to."""
+        if self._plugins and path.parent.parent.resolve() == self._plugins.resolve():
+            return f"{PLUGINS}.{path.parent.name}"
+        return name if path.stem == "__init__" else name.rpartition(".")[0]
+
+    def _ours(self, name: str) -> list[tuple[str, Path]]:
+        if name.startswith("attriflow") and not name.startswith(PLUGINS):
+            return _modules(_OURS, name)
+        inside = name.partition(".")[2]
+        found = _modules(self._plugins, inside) if self._plugins else []
+        return [(f"{PLUGINS}.{each}", path) for each, path in found]
+
+    def _add(self, name: str):
+        top = name.partition(".")[0]
+        places, release = imports.holder(top, tuple(self._folders))
+        for place in places:
+            self._waiting += _modules(place, name)
+        if release is not None and top not in _LIBRARIES_WITHOUT_NUMBERS:
+            self.releases[top] = release
 
 
 @cache
-def fingerprint(*files: Path) -> dict[str, dict[str, str]]:
-    """What these files run: `code`, module -> digest, and `software`, numerical library -> installed release.
+def _walk(files: tuple[Path, ...], plugins: Path | None, skipped: frozenset[str] = WITHOUT_NUMBERS) -> _Walk:
+    walk = _Walk(plugins, skipped)
+    walk.run(files)
+    return walk
 
-    Not to be written to: jobs share it.
+
+_modules = cache(imports.modules)
+_imports = cache(imports.Imports)
+
+
+@cache
+def fingerprint(*files: Path, plugins: Path | None = None) -> dict[str, dict[str, str]]:
+    """What these files run: `code`, module -> digest, and `software`, library -> installed release.
+
+    files: a script, and kinds; plugins: the folder of kinds that are the user's. Not to be written to: jobs share it.
+    Raises ImportError for what cannot be told: a file that hides a library, or two of one name.
     """
-    modules: dict[str, Path] = {}
-    waiting = [(_name(path), path) for path in files]
-    libraries: set[str] = set()
-    while waiting:
-        name, path = waiting.pop()
-        if name in modules or name in WITHOUT_NUMBERS:
-            continue
-        modules[name] = path
-        imported = _imports(path)
-        libraries |= {_IMPORT_NAMES.get(each, each) for each in imported["libraries"]}
-        waiting += [(each, _module_file(each)) for each in imported["modules"]]
+    walk = _walk(files, plugins)
     return {
-        "code": {name: digest(modules[name]) for name in sorted(modules)},
-        "software": {name: _release(name) for name in NUMERICAL if name in libraries},
+        "code": {name: digest(walk.modules[name]) for name in sorted(walk.modules)},
+        "software": dict(sorted(walk.releases.items())),
     }
 
 
-def changed(code: dict[str, str], files: list[Path]) -> list[str]:
-    """The modules of a fingerprint's `code` that say something else now; `files` are those outside the package."""
-    outside = {_name(path): path for path in files}
-    now = {}
-    for name in code:
-        path = outside.get(name) or _module_file(name)
-        now[name] = digest(path) if path.exists() else "missing"
-    return sorted(name for name in code if code[name] != now[name])
+def refuse_changed(spec: dict, *files: Path, plugins: Path | None = None):
+    """Raise RuntimeError unless these files are what the spec was planned with, and so are the libraries."""
+    now = fingerprint(*files, plugins=plugins)
+    if changed := _differing(spec["code"], now["code"]):
+        raise RuntimeError(f"the code of {', '.join(changed)} changed since this job was planned; run again")
+    if changed := _differing(spec["software"], now["software"]):
+        planned, here = (_releases(each["software"], changed) for each in (spec, now))
+        raise RuntimeError(
+            f"planned with {planned}, but this job runs with {here}: another environment or PYTHONPATH; "
+            "use one for both and run again"
+        )
+
+
+def refuse_others(*files: Path, plugins: Path | None = None):
+    """Raise RuntimeError where this process ran code, besides that of libraries, that is not in the fingerprint."""
+    walk = _walk(files, plugins)
+    known = {real(str(path)) for path in walk.modules.values()}
+    ran = source.compiled.keys() | {real(path) for path in map(_file_of, list(sys.modules.values())) if path}
+    unknown = ran - known - {real(str(imports.own(name))) for name in WITHOUT_NUMBERS}
+    if unknown := sorted(unknown and unknown - _without_numbers()):
+        raise RuntimeError(
+            f"{unknown[0]} ran, but is in no fingerprint, so an edit of it would go unseen: import it by a name that "
+            "is written out, beside the file that needs it (`from . import _name`) or from a folder of sys.path"
+        )
+    changed = [path for path, digested in source.parsed.items() if source.compiled.get(path, digested) != digested]
+    if changed := sorted(known.intersection(changed)):
+        raise RuntimeError(f"{changed[0]} changed while this job was starting; run again")
+
+
+def _file_of(module) -> str | None:
+    """The file of a module that is no library's, such as one without source, or one imported before any of ours."""
+    path = getattr(module, "__file__", None)
+    imported = isinstance(path, str) and Path(path).is_absolute()  # what libraries make up has other names
+    return path if imported and not source.is_library(path) else None
+
+
+@cache
+def _without_numbers() -> set[str]:
+    """The files that do not count, and what they import."""
+    walk = _walk(tuple(map(imports.own, sorted(WITHOUT_NUMBERS))), None, frozenset())
+    return {real(str(path)) for path in walk.modules.values()}
+
+
+def _differing(planned: dict[str, str], now: dict[str, str]) -> list[str]:
+    return sorted(name for name in planned.keys() | now.keys() if planned.get(name) != now.get(name))
+
+
+def _releases(software: dict[str, str], names: list[str]) -> str:
+    return ", ".join(f"{name} {software.get(name, 'missing')}" for name in names)
 
 
 @cache
 def digest(path: Path) -> str:
     """Twelve hexadecimal digits of what the file does."""
-    return hashlib.sha256(_canonical(_without_docstrings(tree(path))).encode()).hexdigest()[:12]
+    try:
+        said = _canonical(tree(path)).encode() if path.suffix == ".py" else path.read_bytes()
+    except FileNotFoundError:
+        return "missing"
+    return hashlib.sha256(said).hexdigest()[:12]
 
 
 def _name(path: Path) -> str:
-    if path.is_relative_to(_SOURCE):
-        parts = path.relative_to(_SOURCE).with_suffix("").parts
+    if path.is_relative_to(_OURS / "attriflow"):
+        parts = path.relative_to(_OURS).with_suffix("").parts
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     return f"{path.parent.name}/{path.name}"  # a script or a plugin: no path of a machine
 
 
-def _module_file(name: str) -> Path:
-    base = _SOURCE.joinpath(*name.split("."))
-    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-
-
-@cache
-def _imports(path: Path) -> dict[str, frozenset[str]]:
-    """The modules of ours (with their packages) and the libraries that a file imports, at any depth of it."""
-    names: set[str] = set()
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                raise ImportError(f"{path.name}: relative import; write `from attriflow...`")
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    modules, libraries = set(), set()
-    for name in names:
-        parts = name.split(".")
-        if parts[0] != "attriflow":
-            libraries.add(parts[0])
-            continue
-        for depth in range(1, len(parts) + 1):
-            candidate = ".".join(parts[:depth])
-            if _module_file(candidate).exists():
-                modules.add(candidate)
-    return {"modules": frozenset(modules), "libraries": frozenset(libraries)}
-
-
-def _without_docstrings(module: ast.Module) -> ast.Module:
-    def bare(body: list) -> list:
-        first = body[0] if body else None
-        is_text = (
-            isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-        )
-        return body[1:] if is_text else body
-
-    class Strip(ast.NodeTransformer):
-        def generic_visit(self, node):
-            super().generic_visit(node)
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
-                fields = dict(ast.iter_fields(node)) | {"body": bare(node.body)}
-                return type(node)(**fields)
-            return node
-
-    return Strip().visit(copy.deepcopy(module))  # the tree in the cache stays whole
-
-
 def _canonical(node) -> str:
-    """The syntax tree as text, without empty fields: the same for every Python release that reads the file."""
+    """The syntax tree as text, without docstrings and empty fields: the same for every Python that reads the file."""
     if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
-        inside = ",".join(f"{name}={_canonical(value)}" for name, value in fields)
+        inside = ",".join(f"{name}={_canonical(value)}" for name, value in _fields(node) if value not in (None, []))
         return f"{type(node).__name__}({inside})"
     if isinstance(node, list):
         return "[" + ",".join(map(_canonical, node)) + "]"
     return repr(node)
 
 
-@cache
-def _release(name: str) -> str:
-    try:
-        return version(name).split("+")[0]  # 2.13.0+cpu and 2.13.0+cu130 are one release
-    except PackageNotFoundError:
-        return "missing"
+def _fields(node: ast.AST):
+    for name, value in ast.iter_fields(node):
+        is_body = name == "body" and isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
+        )
+        yield name, value[1:] if is_body and _is_text(value) else value
+
+
+def _is_text(body: list) -> bool:
+    first = body[0] if body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

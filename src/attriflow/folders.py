@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attriflow.registry import ROOMS
 
-_OWN = ("results", "specs", "logs", *(f"results/{room}" for room in ROOMS))
+_OWN = ("data", "results", "specs", "logs", *(f"results/{room}" for room in ROOMS))
 
 
 def expect_folders():

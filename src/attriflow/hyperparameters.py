@@ -8,7 +8,11 @@ import ast
 import math
 import re
 import reprlib
+from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import quote
+
+from attriflow.words import did_you_mean
 
 NonNegative = float
 Positive = float
@@ -54,6 +58,8 @@ def _is_examples(value) -> bool:
     )
 
 
+_LONGEST_PATH = 4096  # of Linux
+
 # word -> (test, what would be right)
 WORDS = {
     "float": (_is_number, "a number"),
@@ -79,6 +85,10 @@ WORDS = {
         lambda value: value in TARGETS,
         f"the output of a test example that scores explain, one of {TARGETS}",
     ),
+    "Path": (
+        lambda value: isinstance(value, str) and 0 < len(value) < _LONGEST_PATH and value.isprintable(),
+        "the path of a file, relative to the working directory",
+    ),
     "Examples": (_is_examples, "how many (at least 1), or a list of distinct indices of at least 0"),
 }
 
@@ -95,7 +105,14 @@ def problem(value, annotation: str) -> str | None:
     if fits(value):
         return None
     hint = TEXT_FOR_A_NUMBER if isinstance(value, str) and "number" in words else ""
-    return f"must be {words}, not {shown(value)}{hint}"
+    return f"must be {words}, not {shown(value)}{did_you_mean(value, _choices(annotation)) or hint}"
+
+
+def _choices(annotation: str) -> list[str]:
+    """The texts that an annotation has literally, and the outputs where it is one."""
+    nodes = [*ast.walk(ast.parse(annotation, mode="eval"))]
+    targets = TARGETS if any(isinstance(node, ast.Name) and node.id == "Target" for node in nodes) else ()
+    return [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)] + [*targets]
 
 
 def expected(annotation: str) -> str:
@@ -105,6 +122,52 @@ def expected(annotation: str) -> str:
     'a list, each a number above 0'
     """
     return _read(ast.parse(annotation, mode="eval").body)[1]
+
+
+def fits_a_list(annotation: str) -> bool:
+    """Whether a value of this annotation may be a list.
+
+    >>> fits_a_list("PositiveInt | list[PositiveInt]"), fits_a_list("Examples"), fits_a_list("Literal['list']")
+    (True, True, False)
+    """
+    fits, _ = _read(ast.parse(annotation, mode="eval").body)
+    return fits([]) or fits([1])
+
+
+def files(value, annotation: str) -> list[Path]:
+    """The files that a value names, where its annotation says `Path`.
+
+    >>> files(["a.csv", "b.csv"], "list[Path]"), files("none", "Literal['none'] | Path"), files(None, "Path | None")
+    ([PosixPath('a.csv'), PosixPath('b.csv')], [], [])
+    """
+    found: list[Path] = []
+
+    def note(path: str):
+        found.append(Path(path))
+
+    _with_paths(value, ast.parse(annotation, mode="eval").body, note)
+    return found
+
+
+def handed(value, annotation: str):
+    """A value of the config as its function gets it: texts that name a file as paths.
+
+    >>> handed(["a.csv"], "list[Path] | None"), handed("a.csv", "str")
+    ([PosixPath('a.csv')], 'a.csv')
+    """
+    return _with_paths(value, ast.parse(annotation, mode="eval").body, Path)
+
+
+def _with_paths(value, node: ast.expr, change: Callable):
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            fits_left, _ = _read(left)
+            return _with_paths(value, left if fits_left(value) else right, change)
+        case ast.Subscript(value=ast.Name(id="list"), slice=item) if isinstance(value, list):
+            return [_with_paths(each, item, change) for each in value]
+        case ast.Name(id="Path") if isinstance(value, str):
+            return change(value)
+    return value
 
 
 def shown(value) -> str:

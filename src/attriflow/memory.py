@@ -9,6 +9,7 @@ and, where it goes over the training examples more often than their gradients ta
 
 import inspect
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +69,7 @@ def needed(registry: Registry, kind: str, size: Size, hyperparameters: dict) -> 
     formula = getattr(registry.load("scores", kind), "memory", None)
     if formula is None:
         return None
-    taken = inspect.signature(formula).parameters
-    return int(formula(size, **{name: value for name, value in hyperparameters.items() if name in taken}))
+    return int(formula(size, **_taken(formula, 1, hyperparameters)))
 
 
 def passes(registry: Registry, kind: str, n: int, m: int, hyperparameters: dict) -> float:
@@ -77,8 +77,22 @@ def passes(registry: Registry, kind: str, n: int, m: int, hyperparameters: dict)
     formula = getattr(registry.load("scores", kind), "passes", None)
     if formula is None:
         return 0.0
-    taken = inspect.signature(formula).parameters
-    return float(formula(n, m, **{name: value for name, value in hyperparameters.items() if name in taken}))
+    return float(formula(n, m, **_taken(formula, 2, hyperparameters)))
+
+
+def _taken(formula: Callable, positional: int, hyperparameters: dict) -> dict:
+    """The hyperparameters that a formula takes besides its first, positional arguments."""
+    first, rest = (takes := [*inspect.signature(formula).parameters.values()])[:positional], takes[positional:]
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in rest):
+        return {name: value for name, value in hyperparameters.items() if name not in {each.name for each in first}}
+    return {each.name: hyperparameters[each.name] for each in rest if each.name in hyperparameters}
+
+
+def attributed(registry: Registry, kind: str, hyperparameters: dict) -> str:
+    """The parameters that a method attributes; all, where its `parameters` are something else, or it has none."""
+    takes = registry.hyperparameters("scores", kind, "prepare")
+    named = "parameters" in takes and takes["parameters"].annotation == "Parameters"
+    return hyperparameters.get("parameters", "all") if named else "all"
 
 
 def refuse_what_cannot_fit(registry: Registry, kind: str, size: Size, hyperparameters: dict):

@@ -1,7 +1,11 @@
-"""What a result was made from: the `*.made.json` beside it, with its spec, its outputs' sums and its cost."""
+"""What a result was made from: the `*.made.json` beside it.
+
+It holds the spec, the sums of the outputs and of the inputs that they were made from, where that was, and its cost.
+"""
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from attriflow.io import replacing
@@ -20,12 +24,36 @@ def digest(spec: dict) -> str:
     return hashlib.sha256(text(spec).encode()).hexdigest()
 
 
-def write(path: Path, spec: dict, outputs: dict[str, Path], cost: dict[str, float]):
-    """Say what the outputs were made from, their sums and sizes, and what making them cost; and the sum of all that."""
+def write(
+    path: Path,
+    spec: dict,
+    outputs: dict[str, Path],
+    cost: dict[str, float],
+    *,
+    inputs: dict[str, str] | None = None,
+    machine: dict | None = None,
+):
+    """Say what the outputs were made from, where, their sums and sizes, and what it cost; and the sum of all that.
+
+    inputs: file -> SHA-256; machine: what may change bytes and is no part of a spec.
+    """
     described = {name: {"sha256": sha256(each), "bytes": each.stat().st_size} for name, each in outputs.items()}
-    said = text({"spec": spec, "outputs": described, "cost": cost}).removesuffix(_END)
+    content = {"spec": spec, "outputs": described, "inputs": inputs or {}, "machine": machine or {}, "cost": cost}
+    said = text(content).removesuffix(_END)
     with replacing(path) as partial:
         partial.write_text(f"{said}{_SUM}{_sum(said)}")
+
+
+def withdraw(path: Path):
+    """Take a record away, for good, before the first of the outputs that it describes is replaced."""
+    if not path.exists():
+        return
+    path.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read(path: Path) -> dict | None:
@@ -55,19 +83,39 @@ def of_jobs(entries: list[dict]) -> list[dict]:
     return [each for _, each in found]
 
 
-def verify(path: Path, made_path: Path, expected: str):
-    """Raise ValueError unless the file is the one that the expected spec (its digest) made, byte for byte."""
+def recorded(entries: list[dict]) -> dict[str, str]:
+    """File -> SHA-256 of inputs, from the entries of a spec, as their records say; without those that say nothing."""
+    records = {made: read(Path(made)) for made in {entry["made"] for entry in entries}}
+    return {
+        entry["path"]: sum_of(record, entry["path"])
+        for entry in entries
+        if (record := records[entry["made"]]) is not None
+    }
+
+
+def sum_of(record: dict, path: str) -> str | None:
+    """The SHA-256 that a record has of an output, None where it has none."""
+    name = next((name for name, each in record["spec"]["outputs"].items() if each == path), None)
+    return record["outputs"].get(name, {}).get("sha256")
+
+
+def verify(path: Path, made_path: Path, expected: str) -> str:
+    """The SHA-256 of a file, as its record has it.
+
+    Raises ValueError unless it is the one that the expected spec (its digest) made, byte for byte.
+    """
     made = read(made_path)
     remedy = f"delete {made_path} and run again"
     if made is None:
         raise ValueError(f"{path}: {made_path} is missing or altered, so nothing says what made it; {remedy}")
     if digest(made["spec"]) != expected:
         raise ValueError(f"{path} was made from another spec than this job was planned with; run again")
-    name = next((name for name, each in made["spec"]["outputs"].items() if each == str(path)), None)
-    if name is None or not Path(path).exists():
+    written = sum_of(made, str(path))
+    if written is None or not Path(path).exists():
         raise ValueError(f"{path} is missing; {remedy}")
-    if sha256(path) != made["outputs"][name]["sha256"]:
+    if sha256(path) != written:
         raise ValueError(f"{path} was altered after it was made (its SHA-256 is another); {remedy}")
+    return written
 
 
 def sha256(path: Path) -> str:

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from attriflow import hyperparameters
+from attriflow import hyperparameters, reads
+from attriflow.source import tree
 
 ROOMS = ("data", "models", "ground_truth", "ensembles", "scores", "evaluation", "figures")
 
@@ -30,6 +31,7 @@ CONTRACTS = {
 _TAKING = {"load", "build", "runs", "training", "members", "prepare", "score"}  # whose hyperparameters a config gives
 
 _PACKAGE = Path(__file__).parent
+PLUGINS = "attriflow_plugins"  # the package that the rooms of the user's kinds are in
 REQUIRED = object()  # the default of a hyperparameter that has none
 
 
@@ -72,13 +74,24 @@ class Registry:
         """The keyword-only arguments of one function of a kind, in the order of its signature."""
         return _keywords(self._function(room, kind, function))
 
+    def annotations(self, room: str, kind: str) -> dict[str, str]:
+        """Every hyperparameter that the config gives to a kind, with its annotation."""
+        given = sorted(self.functions(room, kind) & _TAKING)
+        taken = [each for function in given for each in self.hyperparameters(room, kind, function).items()]
+        return {name: each.annotation for name, each in taken}
+
     def functions(self, room: str, kind: str) -> set[str]:
         """The names of a kind's functions."""
         return set(_functions(self.path(room, kind)))
 
     def arguments(self, room: str, kind: str, function: str) -> list[str]:
         """The positional arguments of one function of a kind."""
-        return [argument.arg for argument in self._function(room, kind, function).args.args]
+        taken = self.signature(room, kind, function)
+        return [argument.arg for argument in (*taken.posonlyargs, *taken.args)]
+
+    def signature(self, room: str, kind: str, function: str) -> ast.arguments:
+        """All that one function of a kind takes, as it is written."""
+        return self._function(room, kind, function).args
 
     def _function(self, room: str, kind: str, function: str) -> ast.FunctionDef:
         functions = _functions(self.path(room, kind))
@@ -90,9 +103,11 @@ class Registry:
         """The literal assignments at the top of a kind's file, `TRAIN_EXAMPLES = 60000`."""
         return _constants(self.path(room, kind))
 
-    def plugin_files(self) -> list[Path]:
-        """Every kind that is the user's and not ours."""
-        return sorted(self.plugins.glob("*/*.py")) if self.plugins else []
+    def names_of_files(self, room: str, kind: str) -> set[str]:
+        """The hyperparameters of a kind that name a file."""
+        functions = _functions(self.path(room, kind))
+        taken = [each for function in functions.keys() & _TAKING for each in _keywords(functions[function]).items()]
+        return {name for name, each in taken if re.search(r"\bPath\b", each.annotation)}
 
     def wrong_plugins(self) -> list[str]:
         """Why files of the user's are no kinds: a line each, which names the file."""
@@ -108,13 +123,32 @@ class Registry:
         path = self.path(room, kind)
         if not self.is_plugin(path):
             return importlib.import_module(f"attriflow.{room}.{kind}")
-        name = f"attriflow_plugins.{room}.{kind}"
+        name = f"{PLUGINS}.{room}.{kind}"
         if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, path)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            spec.loader.exec_module(module)
+            self._open_packages(room)
+            takes = {
+                each: {key: taken.annotation for key, taken in self.hyperparameters(room, kind, each).items()}
+                for each in self.functions(room, kind) & _TAKING
+            }
+            try:
+                reads.loaded(room, kind, lambda: self._import(name, path), takes)
+            except BaseException:
+                sys.modules.pop(name, None)  # half of a module
+                raise
         return sys.modules[name]
+
+    def _import(self, name: str, path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    def _open_packages(self, room: str):
+        """Let a kind import helpers that lie beside it, `from . import _helper`."""
+        for name, folder in ((PLUGINS, self.plugins), (f"{PLUGINS}.{room}", self.plugins / room)):
+            package = sys.modules.setdefault(name, ModuleType(name))
+            package.__path__ = [str(folder.resolve())]
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -124,15 +158,30 @@ def _files(folder: Path) -> dict[str, Path]:
 def _problem(room: str, path: Path) -> str | None:
     """Why a user's file does not say all that a plan reads of a kind of a room; None where it does."""
     try:
-        imports = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)]
+        relative = sorted(_relative(path), key=lambda node: node.lineno)
     except ValueError as error:
         return str(error)
     try:
         _expect_kind(room, path)
     except ValueError as error:
         return f"{path}: {error}"
-    relative = [f"line {node.lineno}" for node in imports if node.level]
-    return f"{path}, {relative[0]}: relative import; a kind is one file, and imports no other" if relative else None
+    missing = (f"{path}, line {node.lineno}: {each}" for node in relative for each in _missing(path, node))
+    return next(missing, None)
+
+
+def _relative(path: Path) -> list[ast.ImportFrom]:
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom) and node.level]
+
+
+def _missing(path: Path, node: ast.ImportFrom) -> list[str]:
+    """Why a relative import of a user's file cannot be: its folder, and the one above it, hold what it may import."""
+    if node.level > 2:
+        return ["relative import from above the folder of plugins; put what it needs beside this file"]
+    folder = path.parents[node.level - 1]
+    names = [node.module] if node.module else [alias.name for alias in node.names]
+    places = [folder.joinpath(*name.split(".")) for name in names]
+    absent = [place for place in places if not place.with_suffix(".py").is_file() and not place.is_dir()]
+    return [f"relative import of {each}.py, which is not there" for each in absent]
 
 
 def _expect_kind(room: str, path: Path):
@@ -152,17 +201,6 @@ def _expect_kind(room: str, path: Path):
                 hyperparameters.expected(each.annotation)
             except TypeError as error:
                 raise ValueError(f"{function}, '{name}': {error}") from error
-
-
-@cache
-def tree(path: Path) -> ast.Module:
-    """The parsed file. Raises ValueError naming it where it is no file, or no Python."""
-    try:
-        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except SyntaxError as error:
-        raise ValueError(f"{path}, line {error.lineno}: no Python ({error.msg})") from error
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{path}: no file of Python ({error})") from error
 
 
 @cache

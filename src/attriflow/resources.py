@@ -4,11 +4,17 @@ The memory that `prepare` takes its method says (`attriflow.memory`); what the o
 their inputs, with factors that bound what was measured on digits and MNIST. The time is a limit for a cluster: so long
 that a job which is at work is not stopped, and so short that one which is stuck does not hold its node for a day. Torch
 is imported when a model is measured, not before.
+
+Estimates run in the workflow's own process, so nothing of a job may stop them: where a model or a data set cannot be
+measured they are a stated default, and the job itself says what is wrong.
 """
 
 import json
 import math
 import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from attriflow import sizes, specs
@@ -34,20 +40,53 @@ class _Known:
 
 
 def megabytes(job: Job, registry: Registry, results: Results = HERE) -> int:
-    """MB of memory (10^6 bytes) that a job takes at most.
+    """MB of memory (10^6 bytes) that a job takes at most; `_UNSAID` and more where that cannot be estimated.
 
     Raises FileNotFoundError naming an input that is not there, or is not yet what the plan says.
     """
-    return -(-_RULES[job.rule](job, _Known(registry, results)) // _MB)
+    known = _Known(registry, results)
+    return _estimated(job, "memory", lambda: -(-int(_RULES[job.rule](job, known)) // _MB), (_TORCH + _UNSAID) // _MB)
 
 
 def minutes(job: Job, registry: Registry, results: Results = HERE) -> int:
-    """Minutes after which a job must be stuck: a multiple of what the slowest of its kind took.
+    """Minutes after which a job must be stuck: a multiple of what the slowest of its kind took, or a day.
 
     Raises FileNotFoundError as `megabytes` does.
     """
-    seconds = _TIMES.get(job.rule, _reading)(job, _Known(registry, results))
-    return _LEAST_MINUTES + math.ceil(seconds / 60)
+    known = _Known(registry, results)
+    taken = _TIMES.get(job.rule, _reading)
+    return _estimated(job, "time", lambda: _LEAST_MINUTES + math.ceil(taken(job, known) / 60), _UNSAID_MINUTES)
+
+
+class _Missing(Exception):
+    """An input of a job is not there, as a store or a file system says it."""
+
+
+def _estimated(job: Job, what: str, estimate: Callable[[], int], default: int) -> int:
+    """An estimate of a job, or its default, with the reason on standard error the first time that there is one."""
+    try:
+        return estimate()
+    except _Missing as error:
+        raise error.__cause__ from None
+    except Exception as error:  # whatever a model, a method or a data set of the user's raises
+        reason = error.reason if isinstance(error, _Unmeasured) else _in_words(error)
+        _say_once(f"[{job.stem}] {what} cannot be estimated ({reason}); {default} {_UNITS[what]} are assumed", reason)
+        return default
+
+
+_UNITS = {"memory": "MB", "time": "minutes"}
+_said: set[str] = set()
+
+
+def _in_words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _say_once(line: str, reason: str):
+    """A data set that cannot be measured has many jobs."""
+    if reason not in _said:
+        _said.add(reason)
+        print(line, file=sys.stderr)
 
 
 def _prepare(job: Job, known: _Known) -> int:
@@ -56,10 +95,10 @@ def _prepare(job: Job, known: _Known) -> int:
     beside = 4 * _bytes(job, known, "data") + 4 * model  # each in float32 and float64; a member at a time
     change = job.settings["members"][0]["changes"][0]
     network, checkpoints = _network(job, known), tuple(job.inputs["models"][0].job.settings["checkpoints"])
-    from attriflow.memory import needed
-    from attriflow.network import size
+    from attriflow.memory import attributed, needed
 
-    problem = size(network, hyperparameters.get("parameters", "all"), checkpoints, _adapter(change))
+    parameters = attributed(known.registry, kind, hyperparameters)
+    problem = _size(network, parameters, checkpoints, _adapter(change))
     said = needed(known.registry, kind, problem, hyperparameters)
     return _TORCH + beside + (_UNSAID if said is None else said)
 
@@ -88,9 +127,8 @@ def _adapt(job: Job, known: _Known) -> int:
     """The base model, a copy of it for every adapter of a stack, and what training these takes; then all outputs."""
     network, settings = _network(job, known), job.settings
     from attriflow.engine import MOST_IN_A_STACK, STACK_BYTES
-    from attriflow.network import size
 
-    problem = size(network, "all", (settings["recipe"]["epochs"],), _adapter(settings))
+    problem = _size(network, "all", (settings["recipe"]["epochs"],), _adapter(settings))
     stack = min(len(settings["runs"]), MOST_IN_A_STACK, max(1, STACK_BYTES // (12 * problem.p)))
     weights = 4 * network.p + 40 * problem.p
     passes = 8 * network.masked * _examples(job)[0] + 16 * problem.activations * settings["recipe"]["batch_size"]
@@ -282,6 +320,7 @@ _RULES = {
 _RATE = 1e10
 _STEP = 0.005  # seconds that a step of training takes besides, a millisecond measured
 _LEAST_MINUTES = 2  # a busy file system
+_UNSAID_MINUTES = 24 * 60  # of a job whose model cannot be measured
 _PASSES = 20  # forward and back, that gradients and what is made of them take of every example and checkpoint
 _BYTES = 1e7  # of inputs that a job reads and computes with in a second, at every point
 
@@ -364,14 +403,57 @@ _TIMES = {
 }
 
 
+class _Unmeasured(Exception):
+    """A model cannot be measured with its data, for a reason."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
 def _network(job: Job, known: _Known):
     data = job.inputs["data"][0].job
-    if not specs.up_to_date(data, known.results):  # it may have another shape, or be half of a file
-        raise known.results.missing(data.path("data"))
+    file = _here(data, "data", known)
     from attriflow.network import network
 
-    file = known.results.fetch(data.path("data"))
-    return network(known.registry, str(file), data.digest, json.dumps(job.settings["model"]))
+    return _measured(network, known.registry, str(file), data.digest, json.dumps(job.settings["model"]))
+
+
+def _size(of: object, *arguments: object):
+    from attriflow import network
+
+    return _measured(network.size, of, *arguments)
+
+
+_failures: dict[tuple, str] = {}
+
+
+def _measured(measure: Callable, *arguments: object) -> object:
+    """What a measurement gives. Raises _Unmeasured with what it raised, which is kept, as its results are."""
+    key = (measure, *arguments)
+    if key not in _failures:
+        try:
+            return measure(*arguments)
+        except Exception as error:  # whatever a model raises, also that its own file is not there
+            _failures[key] = _in_words(error)
+    raise _Unmeasured(_failures[key])
+
+
+def _here(job: Job, name: str, known: _Known):
+    """The file of an output that is up to date: otherwise it may have another shape, or be half of a file."""
+    with _missing():
+        if not specs.up_to_date(job, known.results):
+            raise known.results.missing(job.path(name))
+        return known.results.fetch(job.path(name))
+
+
+@contextmanager
+def _missing() -> Iterator[None]:
+    """Keeps an input that is not there apart from any other file that is not."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise _Missing from error
 
 
 def _examples(job: Job) -> tuple[int, int]:
@@ -381,7 +463,8 @@ def _examples(job: Job) -> tuple[int, int]:
 
 
 def _each(job: Job, known: _Known, name: str) -> list[int]:
-    return [known.results.size(source.job.path(source.name)) for source in job.inputs[name]]
+    with _missing():
+        return [known.results.size(source.job.path(source.name)) for source in job.inputs[name]]
 
 
 def _bytes(job: Job, known: _Known, name: str) -> int:

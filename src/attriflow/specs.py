@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attriflow import provenance
 from attriflow.io import load_json, replacing
-from attriflow.plan import Job, Plan
+from attriflow.plan import Job, Plan, Source
 from attriflow.registry import ROOMS
 from attriflow.results import HERE, Results
 
@@ -28,9 +28,11 @@ def write(plan: Plan):
     for room in ROOMS:
         _write_if_new(room_path(study, room), {job.stem: job.digest for job in plan.room(room)})
     newest: dict[str, float] = {}
+    records = _Records(HERE)
     for job in plan.jobs.values():
         inputs = [source.job.stem for sources in job.inputs.values() for source in sources]
-        newest[job.stem] = _settle(job, path_of(study, job.stem), max((newest[stem] for stem in inputs), default=0.0))
+        newest_input = max((newest[stem] for stem in inputs), default=0.0)
+        newest[job.stem] = _settle(job, path_of(study, job.stem), newest_input, records)
 
 
 def write_for(plan: Plan, results: Results):
@@ -38,13 +40,14 @@ def write_for(plan: Plan, results: Results):
 
     A spec is newer than results that are there and are not what it says, and of 2000-01-01 otherwise.
     """
+    records = _Records(results)
     for job in plan.jobs.values():
         path = path_of(plan.config["study"], job.stem)
         try:
             made = results.time(job.made)
         except FileNotFoundError:
             made = None  # it runs when somebody needs it
-        if made is None or up_to_date(job, results):
+        if made is None or _up_to_date(job, records):
             _write_if_new(path, {"spec": job.spec, "wanted": None})
             _set_time(path, OLD)
         else:
@@ -75,14 +78,43 @@ def room_path(study: str, room: str) -> Path:
 
 
 def up_to_date(job: Job, results: Results = HERE) -> bool:
-    """Whether the job's results are all there, whole, and made from its spec."""
+    """Whether the job's results are all there, whole, and made from its spec and from its inputs as they are now."""
+    return _up_to_date(job, _Records(results))
+
+
+class _Records:
+    """What results say of themselves, each read once."""
+
+    def __init__(self, results: Results):
+        self.results = results
+        self._read: dict[str, dict | None] = {}
+
+    def of(self, job: Job) -> dict | None:
+        """The record of a job; None where it is missing or not what was written."""
+        if job.made not in self._read:
+            try:
+                self._read[job.made] = provenance.read(self.results.fetch(job.made))
+            except FileNotFoundError:
+                self._read[job.made] = None
+        return self._read[job.made]
+
+
+def _up_to_date(job: Job, records: _Records) -> bool:
+    made = records.of(job)
+    if made is None or provenance.digest(made["spec"]) != job.digest:  # dicts that are equal may hold 1 for 1.0
+        return False
     try:
-        made = provenance.read(results.fetch(job.made))
-        if made is None or made["spec"] != job.spec:
+        if any(records.results.size(job.path(name)) != said["bytes"] for name, said in made["outputs"].items()):
             return False
-        return all(results.size(job.path(name)) == found["bytes"] for name, found in made["outputs"].items())
     except FileNotFoundError:
         return False
+    return not any(_is_another(source, made["inputs"], records) for each in job.inputs.values() for source in each)
+
+
+def _is_another(source: Source, sums: dict[str, str], records: _Records) -> bool:
+    """Whether an input holds other bytes now than those that were used; what is gone meanwhile holds none."""
+    path, record = source.job.path(source.name), records.of(source.job)
+    return record is not None and provenance.sum_of(record, path) != sums.get(path)
 
 
 def verify(job: Job):
@@ -91,14 +123,14 @@ def verify(job: Job):
         provenance.verify(Path(job.path(name)), Path(job.made), job.digest)
 
 
-def _settle(job: Job, path: Path, newest_input: float) -> float:
+def _settle(job: Job, path: Path, newest_input: float, records: _Records) -> float:
     """Write one spec, set its time and those of its outputs; returns the newest of these (0 where there are none)."""
     outputs, now = [each for each in map(Path, (job.made, *map(job.path, job.outputs))) if each.exists()], time.time()
     for each in outputs:
         if each.stat().st_mtime >= now:  # a clock was wrong, and what is made of it now would look older
             _set_time(each, now - 1)
     newest = max((each.stat().st_mtime for each in outputs), default=0.0)
-    if outputs and not up_to_date(job):
+    if outputs and not _up_to_date(job, records):
         # a mark that no earlier file had: a tool may remember that it ran this very spec, though its results are gone
         _write_if_new(path, {"spec": job.spec, "wanted": time.time_ns()})
         if not newest < path.stat().st_mtime <= now:

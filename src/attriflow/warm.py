@@ -38,7 +38,9 @@ def start() -> str:
         listening.listen(64)  # from here on jobs may ask, and wait until it has imported
         command = [sys.executable, "-P", __file__, "--serve", str(listening.fileno()), str(place)]
         pipe = subprocess.PIPE  # its other end closes with this process, however that ends
-        subprocess.Popen(command, stdin=pipe, pass_fds=[listening.fileno()], start_new_session=True)
+        # libraries come from the environment alone, as those of jobs that start alone do
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        subprocess.Popen(command, stdin=pipe, pass_fds=[listening.fileno()], start_new_session=True, env=environment)
     return os.pathsep.join([str(Path(sys.executable).parent), str(place)])
 
 

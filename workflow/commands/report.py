@@ -1,6 +1,7 @@
 """Print the best point of every method of a study, against retraining and against further training, and its files."""
 
 import sys
+from pathlib import Path
 
 import pandas as pd
 
@@ -9,6 +10,8 @@ sys.path.insert(0, "src")
 from planned import planned
 
 from attriflow import gold, specs, summary
+from attriflow.io import load_json
+from attriflow.plan import Plan
 
 SHOWN = ["setting", "method", "ensemble_size", "LDS", "interval", "ceiling", "at", "seconds", "peak_mib"]
 NULLABLE = {"dtype_backend": "numpy_nullable"}  # 512 stays 512 beside a gap
@@ -28,10 +31,25 @@ def main(study: str):
             path = job.path("summary")
             print(said[name](pd.read_csv(path, **NULLABLE)))
             print(f"\nevery measurement: {path}\n")
+    for line in of_models(plan):
+        print(line)
     if not any(tables.values()):
         print("nothing was trained from scratch to measure against; scores and chosen dampings: results/scores/")
         return
     print(f"figures: results/figures/{folder}*.png, *.pdf")
+
+
+def of_models(plan: Plan) -> list[str]:
+    """How good the user's own models are on these data, and what is odd about any model, each once."""
+    found: dict[str, None] = {}
+    for job in plan.jobs.values():
+        path = Path(job.path("metrics")) if job.rule in ("adopt", "train") else None
+        if path and path.exists() and specs.up_to_date(job):
+            metrics, setting = load_json(path), job.stem.split("/")[1]
+            own = [metrics["said"]] if "said" in metrics else []
+            found |= dict.fromkeys(f"settings.{setting}: {each}" for each in own)
+            found |= dict.fromkeys(f"WARNING: settings.{setting}: {each}" for each in metrics.get("remarks", []))
+    return list(found)
 
 
 def retraining(table: pd.DataFrame) -> str:

@@ -53,6 +53,8 @@ if ours:
     workflow.log_missing_metadata_info = workflow.log_outdated_metadata_info = (
         lambda: None
     )
+    for line in study.overlapping(workflow.basedir, plan.config):
+        logger.warning(line)
     try:
         folders.expect_folders()
         io.expect_space(Path())

@@ -8,23 +8,22 @@ from attriflow.io import save_arrays
 from attriflow.job import Job, run
 
 OWN = ("train", "test", "standardise", "label_noise", "task")
-NOT_HYPERPARAMETERS = {*OWN, "dataset", "kind", "raw", "seed", "plugins"}
 
 
 def main(job: Job):
     settings = job.settings
     kind = job.registry.load("data", settings["kind"])
-    folder = fetched(settings["kind"], vars(kind)) if hasattr(kind, "FILES") else None
-    raw = kind.load(folder, **{key: value for key, value in settings.items() if key not in NOT_HYPERPARAMETERS})
+    folder = fetched(settings["kind"], vars(kind), settings["raw"]) if hasattr(kind, "FILES") else None
+    raw = kind.load(folder, **settings["hyperparameters"])
     if settings["task"] is None and getattr(kind, "REGRESSION", False):
         settings = settings | {"task": "regression"}
     drawn = split(raw, settings["dataset"], job.seed, **{key: settings[key] for key in OWN})
     save_arrays(job.outputs["data"], asdict(drawn))
 
 
-def fetched(name: str, constants: dict) -> Path:
-    """The folder with the raw files of a kind."""
-    options = {"either": constants.get("EITHER", False), "ask": constants.get("ASK")}
+def fetched(name: str, constants: dict, planned: dict) -> Path:
+    """The folder with the raw files of a kind, which are those that the job was planned with."""
+    options = {"either": constants.get("EITHER", False), "ask": constants.get("ASK"), "planned": planned}
     return raw_folder(constants.get("FOLDER", name), constants["FILES"], constants.get("ADDRESSES", ()), **options)
 
 

@@ -7,7 +7,7 @@ from attriflow.data import load_split
 from attriflow.io import save_arrays
 from attriflow.job import Job, run
 from attriflow.members import of_block
-from attriflow.memory import Size, refuse_what_cannot_fit
+from attriflow.memory import Size, attributed, refuse_what_cannot_fit
 from attriflow.models import builder
 
 
@@ -20,7 +20,7 @@ def main(job: Job):
     def arrays():
         for place, (model, number, member) in enumerate(of_block(job, build)):
             if place == 0:
-                size = Size.of(member, split, hyperparameters.get("parameters", "all"))
+                size = Size.of(member, split, attributed(job.registry, settings["kind"], hyperparameters))
                 refuse_what_cannot_fit(job.registry, settings["kind"], size, hyperparameters)
             shared = number > 0 and not changes.acts_on(member.change, "gradients")
             with flops.spending() as took:

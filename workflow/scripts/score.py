@@ -8,7 +8,8 @@ import numpy as np
 from attriflow import flops, prepared, sizes
 from attriflow.hyperparameters import RULES, point_name
 from attriflow.io import load_json, save_arrays
-from attriflow.job import Job, peak_mib, run
+from attriflow.job import Job, run
+from attriflow.running import peak_mib
 from attriflow.scoring import scored
 from attriflow.sizes import EnsembleSize
 

@@ -1,5 +1,7 @@
 """Train one model of a setting; keep its checkpoints and metrics."""
 
+import sys
+
 from attriflow import engine, flops
 from attriflow.data import load_split
 from attriflow.device import inputs, labels
@@ -7,6 +9,7 @@ from attriflow.engine.optimisers import rates
 from attriflow.io import save_json, save_weights
 from attriflow.job import Job, run
 from attriflow.models import builder, built
+from attriflow.models._remarks import outputs_remark
 from attriflow.outputs import loss
 from attriflow.runs import Run
 
@@ -42,7 +45,11 @@ def main(job: Job):
     module = built(build)
     once = flops.of_step(module, inputs(module, split.train_x[:1]), labels(module, split.train_y[:1]), loss)
     taken = {"training_flops": once * examples * settings["recipe"]["epochs"]}
-    save_json(job.outputs["metrics"], measured | taken | {"epoch_losses": trained.losses[0].tolist()})
+    remark = outputs_remark(build, checkpoints[max(checkpoints)], split)
+    if remark:
+        print(f"[{job.spec['job']}] WARNING: {remark}", file=sys.stderr)
+    taken |= {"epoch_losses": trained.losses[0].tolist(), "remarks": [remark] if remark else []}
+    save_json(job.outputs["metrics"], measured | taken)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from attriflow.config.chosen import (
     own_values,
 )
 from attriflow.config.entries import CATALOGUES, choice_errors, entry_errors
+from attriflow.config.kinds import own_keys, signature_errors
+from attriflow.config.numbers import in_one_form
 from attriflow.config.reading import ConfigError, merge, read
 from attriflow.config.shape import check_shape, filled
 from attriflow.registry import Registry
@@ -54,13 +56,15 @@ def check(config: dict, schema: dict) -> dict:
         registry = Registry(full["plugins"])
     except ValueError as error:
         raise ConfigError([str(error)]) from error
-    if wrong := registry.wrong_plugins():
-        raise ConfigError([f"plugins: {line}" for line in wrong])
-    errors = [*choice_errors(full, registry), *entry_errors(full, registry)]
+    own = own_keys(schema)
+    wrong = [f"plugins: {line}" for line in registry.wrong_plugins()] or [*signature_errors(registry, own)]
+    if wrong:
+        raise ConfigError(wrong)
+    errors = [*choice_errors(full, registry), *entry_errors(full, registry, own)]
     errors = errors or list(contradictions(full, registry)) or list(agreement_errors(full, registry))
     if errors:
         raise ConfigError(errors)
-    return full
+    return in_one_form(full, schema, registry)
 
 
 def _arranged(removal: dict, config: dict) -> dict:

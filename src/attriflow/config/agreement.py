@@ -15,9 +15,10 @@ from attriflow.config.chosen import (
     is_regression,
     own_values,
 )
+from attriflow.config.entries import CATALOGUES
 from attriflow.config.members import change_errors, ensemble_errors, share_errors
 from attriflow.config.removal import removal_errors
-from attriflow.config.shape import of_key, path
+from attriflow.config.shape import of_key, path, said
 from attriflow.ensembles import whole
 from attriflow.hyperparameters import shown
 from attriflow.registry import Registry
@@ -37,11 +38,32 @@ def contradictions(config: dict, registry: Registry):
         yield from ensemble_errors(path("ensembles", name), ensemble, registry)
     for name, method in config["methods"].items():
         yield from _long_name_errors(path("methods", name), method, registry)
+    yield from file_errors(config, registry)
     for name, setting in entries_of_run(config, "settings"):
         for file in checkpoints(setting) if setting["recipe"] is None else ():
             if not Path(file).is_file():
                 where = path("settings", name, "checkpoint")
-                yield f"{where}: {shown(file)} is no file; expected one relative to {Path.cwd()}"
+                yield _no_file(where, file)
+
+
+def _no_file(where: str, file: str | Path) -> str:
+    return f"{where}: {shown(str(file))} is no file; expected one relative to {Path.cwd()}"
+
+
+def file_errors(config: dict, registry: Registry):
+    """Files that hyperparameters of what runs name, and that are not there."""
+    settings = dict(entries_of_run(config, "settings"))
+    datasets = {setting["dataset"] for setting in settings.values()}
+    entries = [(path("datasets", name), "data", config["datasets"][name]) for name in sorted(datasets)]
+    entries += [(path("settings", name, "model"), "models", setting["model"]) for name, setting in settings.items()]
+    for catalogue in ("ground_truth", "ensembles", "methods"):
+        room, _ = CATALOGUES[catalogue]
+        entries += [(path(catalogue, name), room, entry) for name, entry in entries_of_run(config, catalogue)]
+    for where, room, entry in entries:
+        for key, annotation in registry.annotations(room, entry["kind"]).items():
+            for file in hyperparameters.files(entry.get(key), annotation):
+                if not file.is_file():
+                    yield _no_file(f"{where}.{key}", file)
 
 
 def agreement_errors(config: dict, registry: Registry):
@@ -151,19 +173,29 @@ def _idle_errors(config: dict):
 def _truth_errors(config: dict, registry: Registry):
     """What a ground truth of the run would refuse of its own hyperparameters, for the settings that it is of."""
     for name, truth in entries_of_run(config, "ground_truth"):
-        kind, refused = registry.load("ground_truth", truth["kind"]), {}
+        refused: dict[str, list[str]] = {}
         for setting in chosen_settings(config, truth):
             n = examples_of(config, setting)
             try:
                 _expect_examples(truth, n)
+                kind = registry.load("ground_truth", truth["kind"])
                 runs = kind.runs(n, name, config["seed"], **own_values(registry, truth, "runs"))
                 if "training" in registry.functions("ground_truth", truth["kind"]):
-                    kind.training(n, **own_values(registry, truth, "training"))
+                    _expect_training(kind.training(n, **own_values(registry, truth, "training")))
                 next(iter(runs.values()))[0].examples(n, config["seed"])  # all of them have as many
-            except ValueError as error:
-                refused.setdefault(str(error), []).append(f"settings.{setting}")
+            except Exception as error:  # a plugin's may raise anything
+                refused.setdefault(said(error), []).append(f"settings.{setting}")
         for error, settings in refused.items():
             yield f"{of_key(path('ground_truth', name), truth, error)} (for {', '.join(settings)})"
+
+
+_TRAINING = {"amounts", "dropout", "estimator", "precision", "recipe"}  # what `engine.further.train` takes
+
+
+def _expect_training(said: dict):
+    if not isinstance(said, dict) or said.keys() != _TRAINING:
+        given = sorted(said) if isinstance(said, dict) else type(said).__name__
+        raise ValueError(f"training returns {given}; expected a mapping with {sorted(_TRAINING)}")
 
 
 def _expect_examples(truth: dict, n: int):
@@ -213,7 +245,8 @@ def _regression_errors(config: dict, registry: Registry):
     for name, method in entries_of_run(config, "methods"):
         kind = method["kind"]
         takes = registry.hyperparameters("scores", kind, "prepare")
-        target = method.get("target", "loss") if "target" in takes else "loss"
+        known = "target" in takes and takes["target"].annotation == "Target"  # a plugin's may be anything
+        target = method.get("target", "loss") if known else "loss"
         other = [value for value in (target if isinstance(target, list) else [target]) if value != "loss"]
         classes_only = registry.constants("scores", kind).get("CLASSES_ONLY")
         for setting in chosen_settings(config, method):
@@ -229,7 +262,8 @@ def _regression_errors(config: dict, registry: Registry):
 
 
 def _checkpoint_errors(config: dict, registry: Registry):
-    """What a setting that is not trained cannot have."""
+    """What a setting that is not trained cannot have. Where none is, `removal_errors` says so of the removal."""
+    trained = [name for name, setting in entries_of_run(config, "settings") if not checkpoints(setting)]
     for name, setting in entries_of_run(config, "settings"):
         files = checkpoints(setting)
         if not files:
@@ -240,9 +274,13 @@ def _checkpoint_errors(config: dict, registry: Registry):
             entry = config["ground_truth"][truth]
             if "training" not in registry.functions("ground_truth", entry["kind"]):  # how it trains on
                 yield f"{path('ground_truth', truth)}: {entry['kind']} trains from scratch, but {untrained}"
-        for method in config["removal"]["methods"] if config["removal"] else ():
-            if name in chosen_settings(config, config["methods"].get(method, {"only": {}, "skip": [name]})):
-                yield f"removal: it trains from scratch, but {untrained}; '{method}' must skip it"
+        removed = [
+            method
+            for method in (config["removal"]["methods"] if config["removal"] and trained else ())
+            if name in chosen_settings(config, config["methods"].get(method, {"only": {}, "skip": [name]}))
+        ]
+        if removed:
+            yield f"removal: it trains from scratch, but {untrained}; {removed} must skip it, or write `removal: null`"
         for ensemble in chosen_of(config, "ensembles", name):
             members = ensemble_members(registry, config["ensembles"][ensemble])
             largest = max(member.number for member in members)

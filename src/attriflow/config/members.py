@@ -8,7 +8,7 @@ from attriflow.config.chosen import (
     epochs_of,
     examples_of,
 )
-from attriflow.config.shape import of_key, path
+from attriflow.config.shape import of_key, path, said
 from attriflow.ensembles import whole
 from attriflow.registry import Registry
 from attriflow.sizes import EnsembleSize
@@ -18,8 +18,8 @@ def ensemble_errors(where: str, ensemble: dict, registry: Registry):
     """Members that contradict each other, and sizes that are none or more than there is."""
     try:
         there = whole(ensemble_members(registry, ensemble))
-    except ValueError as error:
-        yield of_key(where, ensemble, str(error))
+    except Exception as error:  # a plugin's may raise anything
+        yield of_key(where, ensemble, said(error))
         return
     read = {}
     for index, value in enumerate(ensemble["sizes"]):

@@ -1,10 +1,13 @@
 """A removal that asks for what the run does not make."""
 
-from attriflow.config.chosen import chosen_ensembles, chosen_settings, entries_of_run
+from attriflow.config.chosen import checkpoints, chosen_ensembles, chosen_settings, entries_of_run
 from attriflow.config.entries import unknown_errors
 from attriflow.config.shape import path
 from attriflow.hyperparameters import shown
 from attriflow.registry import Registry
+from attriflow.words import did_you_mean
+
+_NONE = "write `removal: null`"
 
 
 def removal_errors(config: dict, registry: Registry):
@@ -13,6 +16,14 @@ def removal_errors(config: dict, registry: Registry):
     if removal is None:
         return
     methods, ensembles = (dict(entries_of_run(config, catalogue)) for catalogue in ("methods", "ensembles"))
+    trained = [name for name, setting in entries_of_run(config, "settings") if not checkpoints(setting)]
+    if not trained:
+        named = ", ".join(f"settings.{name}" for name, _ in entries_of_run(config, "settings"))
+        yield f"removal: it trains from scratch, but {named} starts from a checkpoint and is not trained; {_NONE}"
+        return
+    if not methods.keys() & {*removal["methods"]} and len(removal["methods"]) > 1:
+        yield f"removal.methods: none of {removal['methods']} is a method of the run, {sorted(methods)}; {_NONE}"
+        return
     unknown = [*unknown_errors("removal.methods", removal["methods"], methods)]
     yield from unknown
     if removal["ensemble"] is None and not unknown:
@@ -20,7 +31,7 @@ def removal_errors(config: dict, registry: Registry):
     elif removal["ensemble"] is not None:
         yield from unknown_errors("removal.ensemble", [removal["ensemble"]], ensembles)
     if all(truth["kind"] != "subsets" for _, truth in entries_of_run(config, "ground_truth")):
-        yield "removal: points are chosen by their LDS, so the run needs a ground truth of kind 'subsets'"
+        yield f"removal: points are chosen by their LDS, so the run needs a ground truth of kind 'subsets'; or {_NONE}"
     for name in removal["methods"]:
         if name in methods:
             yield from _removed_method_errors(config, registry, name)
@@ -59,4 +70,5 @@ def _removed_method_errors(config: dict, registry: Registry, name: str):
     for choice, damping in config["removal"]["dampings"].items():
         if damping != "best" and damping not in grid:
             where = path("removal", "dampings", choice)
-            yield f"{where}: {shown(damping)} is not among those of methods.{name}: {shown(grid)}"
+            near = did_you_mean(damping, ["best", *(each for each in grid if isinstance(each, str))])
+            yield f"{where}: {shown(damping)} is not among those of methods.{name}: {shown(grid)}{near}"

@@ -1,7 +1,6 @@
 """Shape and types of a config, from the JSON schema; the words of what is wrong; defaults."""
 
 import copy
-import difflib
 import math
 import re
 
@@ -9,6 +8,7 @@ import jsonschema
 
 from attriflow.config.reading import ConfigError
 from attriflow.hyperparameters import LARGEST, TEXT_FOR_A_NUMBER, shown
+from attriflow.words import close_to, did_you_mean
 
 
 def check_shape(config: dict, schema: dict):
@@ -63,10 +63,11 @@ def _lines(error: jsonschema.ValidationError, schema: dict):
                 f"{path(*where, key)}: unknown; known: {sorted(known)}{did_you_mean(key, known)}" for key in unknown
             )
             return
-        meant = {name for key in unknown for name in close_to(key, known)}
+        meant = {name: key for key in unknown for name in close_to(key, known)}
         for key in error.validator_value:
             if key not in value and (key not in meant or error.schema.get("additionalProperties") is not False):
-                yield f"{path(*where, key)}: missing; {_resolve(known[key], schema)['description']}"
+                asked = f" Did you mean it by '{meant[key]}'?" if key in meant else ""
+                yield f"{path(*where, key)}: missing; {_resolve(known[key], schema)['description']}{asked}"
     else:
         yield f"{path(*where)}: {_demand(error)}, not {shown(value)}{_hint(value, error)}"
 
@@ -113,6 +114,8 @@ def _types(wanted: str | list[str]) -> list[str]:
 
 
 def _hint(value, error: jsonschema.ValidationError) -> str:
+    if error.validator == "enum":
+        return did_you_mean(value, error.validator_value)
     if error.validator != "type" or not {"number", "integer"}.intersection(_types(error.validator_value)):
         return ""
     if isinstance(value, str):
@@ -124,16 +127,6 @@ def _is_large(value) -> bool:
     return isinstance(value, int) and abs(value) >= LARGEST
 
 
-def close_to(key, known) -> list[str]:
-    """The known word that an unknown one probably stands for."""
-    return difflib.get_close_matches(key, list(known), 1, 0.75) if isinstance(key, str) else []
-
-
-def did_you_mean(key, known) -> str:
-    """A question that names what a misspelt key may have been; nothing where none is near."""
-    return "".join(f"; did you mean '{name}'?" for name in close_to(key, known))
-
-
 def path(*keys) -> str:
     """A key's place as one reads it: methods.trak.damping[2], methods['a name that is none']."""
     text = "".join(step(key) for key in keys)
@@ -143,6 +136,12 @@ def path(*keys) -> str:
 def of_key(where: str, entry: dict, error: str) -> str:
     """What a kind says of its hyperparameters, `key: ...`, with the path of the key."""
     return f"{where}{'.' if error.partition(':')[0] in entry else ': '}{error}"
+
+
+def said(error: Exception) -> str:
+    """What an error says, on one line; with its type where nobody wrote it to be read."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
 def step(key) -> str:

@@ -21,12 +21,20 @@ TIMEOUT_SECONDS = 60  # without a byte from a server
 SLOWEST = 1000  # bytes a second that must have come by then, and from then on
 
 
-def sums(kind: str, files: dict[str, str | None]) -> dict[str, str | None]:
+def sums(kind: str, files: dict[str, str | None], seen: dict[str, str | None] | None = None) -> dict[str, str | None]:
     """Name -> SHA-256 of each raw file as it lies here, or as it is pinned, if it is, where it does not.
 
+    One that is not pinned is the mirror's, where that has it, so that the sum is known before the first copy is made;
+    where it lies nowhere, such as in a clone with fetched results, it is the one that these were made from: `seen`.
     An altered file so changes the spec of what is made from it, and the job that reads it refuses it by name.
     """
-    return {name: sha256(path) if (path := FOLDER / kind / name).exists() else pinned for name, pinned in files.items()}
+    return {name: _sum(kind, name, pinned, (seen or {}).get(name)) for name, pinned in files.items()}
+
+
+def _sum(kind: str, name: str, pinned: str | None, seen: str | None) -> str | None:
+    here, mirror = FOLDER / kind / name, os.environ.get(MIRROR)
+    places = [here] if pinned or not mirror else [Path(mirror) / kind / name, here]
+    return next((sha256(path) for path in places if path.exists()), pinned or seen)
 
 
 def sha256(path: Path) -> str:
@@ -42,9 +50,11 @@ def fetch(
     *,
     either: bool = False,
     ask: str | None = None,
+    planned: dict[str, str | None] | None = None,
 ) -> Path:
-    """The folder data/raw/<kind> with every file of `files` verified against its pinned sum, if it has one.
+    """The folder data/raw/<kind> with every file of `files` verified against its pinned sum, or the planned one.
 
+    planned: name -> sum that a plan had of files whose sum is not pinned (`sums`), where there is a plan.
     addresses: folders, which end in /, and zip archives that hold the files, tried in turn. either: one of the files
     is enough: the first that lies there or in the mirror, the last where none does. ask: who gives out files that
     nobody may fetch.
@@ -67,8 +77,8 @@ def fetch(
         if not path.exists():
             with _alone(folder):
                 if path.exists():  # by now
-                    continue
-                if mirror:
+                    pass
+                elif mirror:
                     _copy(places[-1] / name, path, pinned)
                 else:
                     _download(name, path, pinned, addresses)
@@ -76,6 +86,11 @@ def fetch(
             raise ValueError(
                 f"{path} is altered or truncated: SHA-256 {found}, expected {pinned}. "
                 f"Delete it to fetch it again, or put the official file there."
+            )
+        if planned and pinned is None and (found := sha256(path)) != planned[name]:
+            raise ValueError(
+                f"{path} is not the file that this job was planned with (SHA-256 {found}, planned {planned[name]}): it "
+                f"changed since, or {MIRROR} holds another. Delete the one that is wrong and run again."
             )
     return folder
 

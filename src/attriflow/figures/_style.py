@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
+matplotlib.rcdefaults()  # whatever a matplotlibrc in the folder, or a user's own, says
 plt.rcParams.update(
     {
         "figure.constrained_layout.use": True,

@@ -3,8 +3,9 @@
 A kind is a file with
     build(shape, classes, *, hyperparameters) -> nn.Module
 or build(shape, classes, tokens, *, ...), tokens as in `data.Raw`,
-for inputs of `shape` (without the batch) and so many outputs: `classes` is 1 for a regression. Its initial weights come
-from torch's default generator, which the engine seeds from the run's stream.
+for inputs of `shape` (without the batch) and so many outputs: `classes` is 1 for a regression, and a model of 2 classes
+may give one logit, that of class 1. Its initial weights come from torch's default generator, which the engine seeds
+from the run's stream.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from attriflow import changes, lora
 from attriflow.device import CPU
 from attriflow.io import load_weights
 from attriflow.models._last import last_parameters
+from attriflow.models._outputs import as_logits
 from attriflow.outputs import logits_only
 from attriflow.registry import Registry
 from attriflow.runs import Run
@@ -32,14 +34,13 @@ from attriflow.streams import stream
 def builder(
     registry: Registry, model: dict, shape: tuple[int, ...], classes: int, tokens: int = 0
 ) -> Callable[[], nn.Module]:
-    """A function that builds the model of a setting, from its entry in the config.
+    """A function that builds the model of a setting, from its entry in the config; see `as_logits` for one logit.
 
     tokens: as in `data.Raw`, for kinds that ask for it.
     """
     kind, options = model["kind"], {key: value for key, value in model.items() if key != "kind"}
-    if "tokens" in registry.arguments("models", kind, "build"):
-        options["tokens"] = tokens
-    return partial(registry.load("models", kind).build, shape, classes, **options)
+    asked = (tokens,) if "tokens" in registry.arguments("models", kind, "build") else ()
+    return as_logits(partial(registry.load("models", kind).build, shape, classes, *asked, **options), shape, classes)
 
 
 _DRAWING = RLock()

@@ -8,8 +8,9 @@ value changes the specs of exactly the jobs that depend on it.
 from pathlib import Path
 
 from attriflow import sizes
-from attriflow.config import chosen_ensembles, chosen_of, chosen_settings
+from attriflow.config import ConfigError, chosen_ensembles, chosen_of, chosen_settings
 from attriflow.ensembles import by_model
+from attriflow.imports import refuse_hiding
 from attriflow.plan.evaluations import (
     add_evaluation,
     add_evaluation_of_further,
@@ -41,6 +42,10 @@ class Plan(Jobs):
 
     def __init__(self, config: dict, scripts: Path):
         super().__init__(config, scripts)
+        try:
+            refuse_hiding(scripts)
+        except ImportError as error:
+            raise ConfigError([str(error)]) from error
         evaluated, extremes, removals = [], [], []
         for setting in self.chosen("settings"):
             rows = self._add_setting(setting)

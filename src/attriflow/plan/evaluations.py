@@ -4,7 +4,7 @@ from attriflow.ensembles import Member
 from attriflow.hyperparameters import RULES
 from attriflow.plan.grid import Grid
 from attriflow.plan.jobs import Job, Jobs, Source
-from attriflow.plan.models import adapters_of, described_members
+from attriflow.plan.models import adapters_of, described_members, members_of
 from attriflow.sizes import EnsembleSize
 
 
@@ -78,7 +78,7 @@ def add_final_model(
 
 def _model_seed(plan: Jobs, ensemble: str) -> dict[str, int]:
     """Which of several final models of a setting an ensemble is."""
-    return {"model_seed": plan.config["ensembles"][ensemble].get("model", 0)}
+    return {"model_seed": members_of(plan, ensemble)[0].number}
 
 
 def add_mislabel(plan: Jobs, scores: Job, grid: Grid, data: Job):

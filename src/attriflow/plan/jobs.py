@@ -1,13 +1,13 @@
 """Jobs: what makes what, from what, with which values and code; and a collection of them that grows."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from attriflow import provenance
-from attriflow.config import chosen_of
+from attriflow.config import ConfigError, chosen_of
 from attriflow.fingerprint import fingerprint
 from attriflow.registry import Registry
 
@@ -29,7 +29,9 @@ class Job:
     settings: dict
     outputs: dict[str, str]  # name -> file name extension
     inputs: dict[str, list[Source]] = field(default_factory=dict)
-    files: tuple[Path, ...] = ()  # the code it runs
+    kinds: tuple[tuple[str, str], ...] = ()  # (room, kind) that it runs
+    code: dict[str, dict[str, str]] = field(default_factory=dict)  # the fingerprint of all that
+    files: dict[str, str] = field(default_factory=dict)  # files of the user's that hyperparameters name -> SHA-256
 
     @property
     def room(self) -> str:
@@ -60,7 +62,9 @@ class Job:
                 for name, sources in self.inputs.items()
             },
             "outputs": {name: self.path(name) for name in self.outputs},
-            **fingerprint(*self.files),
+            "kinds": self.kinds,
+            "files": self.files,
+            **self.code,
         }
         return json.loads(json.dumps(content))  # tuples are lists from here on
 
@@ -106,11 +110,29 @@ class Jobs:
 
         kinds: the rooms and kinds whose code it runs beside its script.
         """
+        if stem in self.jobs:
+            return self.jobs[stem]
+        kinds = tuple(kinds)
         paths = [self.registry.path(room, kind) for room, kind in kinds]
         plugged = any(self.registry.is_plugin(path) for path in paths)
         common = {"seed": self.config["seed"], "plugins": self.config["plugins"] if plugged else None}
-        files = (self._scripts / f"{rule}.py", *paths)
-        return self.jobs.setdefault(stem, Job(rule, stem, common | settings, outputs, inputs or {}, files))
+        try:
+            code = fingerprint(self._scripts / f"{rule}.py", *paths, plugins=self.registry.plugins if plugged else None)
+        except (ImportError, ValueError) as error:  # what runs cannot be told
+            raise ConfigError([str(error)]) from error
+        settings = common | settings
+        self.jobs[stem] = Job(
+            rule, stem, settings, outputs, inputs or {}, kinds, code, self._sums_of_files(kinds, settings)
+        )
+        return self.jobs[stem]
+
+    def _sums_of_files(self, kinds: tuple[tuple[str, str], ...], settings: dict) -> dict[str, str]:
+        """SHA-256 of the files that hyperparameters of these kinds name, those with the annotation `Path`."""
+        names = {name for room, kind in kinds for name in self.registry.names_of_files(room, kind)}
+        files = sorted(set(_values(settings, names))) if names else []
+        if missing := [path for path in files if not Path(path).is_file()]:
+            raise ConfigError([f"{missing[0]}: no such file; a hyperparameter names it"])
+        return {path: provenance.sha256(Path(path)) for path in files}
 
     def chosen(self, catalogue: str) -> list[str]:
         """The entries of a catalogue that the study runs: all, where it does not say."""
@@ -124,3 +146,16 @@ class Jobs:
     def kind_of_ensemble(self, job: Job) -> str:
         """The kind of the ensemble that a job is about."""
         return self.config["ensembles"][job.settings["ensemble"]]["kind"]
+
+
+def _values(held: object, names: set[str]) -> Iterator[str]:
+    """The texts under these keys, at any depth."""
+    if isinstance(held, dict):
+        for key, value in held.items():
+            listed = value if isinstance(value, list) else [value]
+            if key in names:
+                yield from (each for each in listed if isinstance(each, str))
+            yield from _values(value, names)
+    elif isinstance(held, list | tuple):
+        for each in held:
+            yield from _values(each, names)

@@ -8,7 +8,7 @@ from attriflow.config import ConfigError, checkpoints, ensemble_members
 from attriflow.data import raw_sums
 from attriflow.ensembles import Member, by_model, whole
 from attriflow.plan.jobs import Job, Jobs, Source
-from attriflow.provenance import sha256
+from attriflow.provenance import read, sha256
 from attriflow.sizes import EnsembleSize
 
 
@@ -17,9 +17,20 @@ def add_data(plan: Jobs, name: str) -> Job:
     entry = plan.config["datasets"][name]
     kind = entry["kind"]
     constants = plan.registry.constants("data", kind)
-    raw = raw_sums(constants.get("FOLDER", kind), constants.get("FILES", {}))
-    settings = {"dataset": name, **entry, "raw": raw}
+    files = constants.get("FILES", {})
+    raw = raw_sums(constants.get("FOLDER", kind), files, _seen(name, kind) if None in files.values() else {})
+    takes = plan.registry.hyperparameters("data", kind, "load")
+    given = {key: value for key, value in entry.items() if key in takes}  # apart: they may be called as they like
+    own = {key: value for key, value in entry.items() if key not in takes}
+    settings = {"dataset": name, **own, "hyperparameters": given, "raw": raw}
     return plan.add("dataset", f"data/{name}", settings, {"data": "npz"}, kinds=[("data", kind)])
+
+
+def _seen(name: str, kind: str) -> dict[str, str | None]:
+    """The sums of the raw files that a data set was made from, where it lies here: they travel with its record."""
+    record = read(Path(f"results/data/{name}.made.json"))
+    settings = record["spec"]["settings"] if record else {}
+    return settings.get("raw", {}) if settings.get("kind") == kind else {}
 
 
 def training_of(plan: Jobs, setting: str) -> dict:
