@@ -31,7 +31,7 @@ class _Walk:
         self.modules: dict[str, Path] = {}
         self.releases: dict[str, str] = {}
         self._plugins = plugins
-        self._folders: list[Path] = [_OURS]
+        self._folders: list[Path] = [_OURS.resolve()]
         self._waiting: list[tuple[str, Path]] = []
         self._later: set[str] = set()  # imported, but in none of the folders known so far
 
