@@ -14,8 +14,8 @@ from attriflow import imports, source
 from attriflow.registry import PLUGINS
 from attriflow.source import real, tree
 
-# What only reads clocks, writes logs, forks, estimates memory, or refuses to go on cannot change a number; the same
-# holds of libraries that draw bars, limit threads, or fetch files whose sums are checked.
+# What only reads clocks, writes logs, forks, estimates memory, or refuses to go on cannot change a number. Nor can
+# libraries that draw bars, limit threads, or fetch files whose sums are checked.
 WITHOUT_NUMBERS = frozenset(
     f"attriflow.{name}" for name in ("running", "fingerprint", "imports", "provenance", "memory", "progress", "warm")
 )
@@ -31,7 +31,7 @@ class _Walk:
         self.modules: dict[str, Path] = {}
         self.releases: dict[str, str] = {}
         self._plugins = plugins
-        self._folders: list[Path] = [_OURS]
+        self._folders: list[Path] = [_OURS.resolve()]
         self._waiting: list[tuple[str, Path]] = []
         self._later: set[str] = set()  # imported, but in none of the folders known so far
 

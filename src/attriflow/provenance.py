@@ -3,6 +3,7 @@
 It holds the spec, the sums of the outputs and of the inputs that they were made from, where that was, and its cost.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -51,7 +52,8 @@ def withdraw(path: Path):
     path.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        with contextlib.suppress(OSError):  # some file systems do not know this of folders
+            os.fsync(folder)
     finally:
         os.close(folder)
 
