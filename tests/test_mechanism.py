@@ -6,7 +6,7 @@ from test_selection import all_subsets, centred, dual, groups, outputs, powers
 
 from attriflow import mechanism
 
-OPTIONS = {"seed": 0, "resamples": 50, "confidence": 0.95}
+OPTIONS = {"confidence": 0.95}
 DAMPINGS = np.geomspace(1e-5, 1e2, 29)
 
 

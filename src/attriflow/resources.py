@@ -193,9 +193,7 @@ def _summarise(job: Job, known: _Known) -> int:
 
 def _compare(job: Job, known: _Known) -> int:
     return (
-        _PLAIN
-        + 20 * (_bytes(job, known, "tables") + _bytes(job, known, "curves"))
-        + 2 * _bytes(job, known, "resamples")
+        _PLAIN + 20 * (_bytes(job, known, "tables") + _bytes(job, known, "curves")) + 2 * _bytes(job, known, "effects")
     )
 
 
@@ -218,7 +216,7 @@ def _price(job: Job, known: _Known) -> int:
     return (
         _PLAIN
         + 40 * _bytes(job, known, "tables")
-        + 6 * _bytes(job, known, "resamples")
+        + 6 * _bytes(job, known, "effects")
         + 4 * _bytes(job, known, "described")
     )
 
@@ -228,7 +226,7 @@ def _costs(_job: Job, _known: _Known) -> int:
 
 
 def _sensitivity(job: Job, known: _Known) -> int:
-    return _PLAIN + 20 * _bytes(job, known, "tables") + 2 * _bytes(job, known, "resamples")
+    return _PLAIN + 20 * _bytes(job, known, "tables") + 2 * _bytes(job, known, "effects")
 
 
 def _extremes(job: Job, known: _Known) -> int:

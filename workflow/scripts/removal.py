@@ -39,9 +39,8 @@ def main(job: Job):
         progress=job.progress(len(runs) * settings["recipe"]["epochs"], "epoch"),
     )
     rows = removal.table(removals, removal.changes(measured, repeats)).assign(repeats=repeats)
-    options = {key: settings[key] for key in ("resamples", "confidence")}
     save_table(job.outputs["changes"], rows)
-    save_table(job.outputs["summary"], removal.summary(rows, seed=job.seed, **options))
+    save_table(job.outputs["summary"], removal.summary(rows, confidence=settings["confidence"]))
 
 
 def evaluated(job: Job) -> pd.DataFrame:

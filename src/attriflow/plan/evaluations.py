@@ -20,7 +20,7 @@ def add_evaluation(plan: Jobs, scores: Job, ensembled: Job, truths: list[Job]) -
         "evaluate",
         scores.stem.replace("scores/", "evaluation/", 1),
         settings | {"metrics": metrics} | plan.config["evaluation"],
-        {"table": "csv", "resamples": "npz"},
+        {"table": "csv", "effects": "npz"},
         {
             "scores": [Source(scores, "scores")],
             "ensemble": [Source(ensembled, "ensemble")],
