@@ -118,7 +118,7 @@ def of_areas(kind: str, shift: float, flipped: int, n: int, count: int) -> Resul
         "t, 3 degrees": lambda random, *shape: random.standard_t(3, shape),
         "rounded": lambda random, *shape: np.round(random.standard_normal(shape)),
     }[kind]
-    random = np.random.default_rng(3)
+    random = np.random.default_rng([3, flipped, n, int(10 * shift)])
     truth = mislabel.placements(draw(random, 10**6) + shift, draw(random, 10**6)).mean()
     wrong, rows = np.arange(n) < flipped, []
     for _ in range(count):
@@ -140,7 +140,7 @@ SAMPLES: dict[str, tuple[Callable, Callable, float]] = {
 def of_samples(name: str, n: int, count: int) -> Result:
     """The interval over n test examples, as the tables of removals, of the theory and of the mechanism have it."""
     interval, draw, truth = SAMPLES[name]
-    random, rows = np.random.default_rng(4), []
+    random, rows = np.random.default_rng([4, n, list(SAMPLES).index(name)]), []
     for _ in range(count):
         values = draw(random, n)
         rows.append([np.median(values) if name == "median" else values.mean(), *interval(values, CONFIDENCE)])

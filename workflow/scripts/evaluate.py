@@ -39,7 +39,7 @@ def main(job: Job):
             evaluate = job.registry.load("evaluation", metric).evaluate
             for row in evaluate(scores.items(), measured, seed=job.seed, **options):
                 point = row["point"]
-                effects.append(row.pop("effects", None) or Effects.unknown(row["value"]))
+                effects.append(row.pop("effects", Effects.unknown(row["value"])))
                 seconds, peak, damping = made[point]
                 described = {key: settings[key] for key in ("setting", "ensemble", "method")}
                 described |= resolved(points[point], damping)
