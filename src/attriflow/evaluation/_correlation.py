@@ -167,19 +167,16 @@ def without_each_rank(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     r"""Spearman's correlations of two arrays (rows, m) without each of the rows, (rows, m).
 
     With the signs $g_{ij}$ of $v_j - v_i$ the centred rank of j is $a_j = \frac{1}{2} \sum_i g_{ij}$, and without i it
-    is $a_j - g_{ij} / 2$: every product of ranks without a row is a sum of four, ties included.
+    is $a_j - g_{ij} / 2$: the product of ranks without a row is a sum of four, ties included.
     """
     rows, m = one.shape
     number = np.float32 if rows < 4000 else np.float64  # sums reach rows^2 and have to be exact
-    step, found = max(1, _HELD // rows**2), np.empty((rows, m))
+    step, products = max(1, _HELD // rows**2), np.empty((rows, m))
     for start in range(0, m, step):
         chunk = slice(start, start + step)
-        first, second = (_signs(each[:, chunk].T.astype(number)) for each in (one, other))
-        a, b = first.sum(1), second.sum(1)  # twice the centred ranks, (chunk, rows)
-        products = _products(first, second, a, b)
-        lengths = _products(first, first, a, a) * _products(second, second, b, b)
-        found[:, chunk] = _ratios(products, lengths, lengths > 0).T
-    return found
+        products[:, chunk] = _products(*(_signs(each[:, chunk].T.astype(number)) for each in (one, other))).T
+    squares = _squares_without(one) * _squares_without(other)
+    return _ratios(products, squares, squares > 0)
 
 
 def _signs(values: np.ndarray) -> np.ndarray:
@@ -187,12 +184,24 @@ def _signs(values: np.ndarray) -> np.ndarray:
     return np.sign(values[:, None, :] - values[:, :, None])
 
 
-def _products(first: np.ndarray, second: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Four times the inner products of centred ranks without each row, (m, rows)."""
+def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Four times the inner products of centred ranks without each row, (m, rows), from signs."""
+    a, b = first.sum(1), second.sum(1)  # twice the centred ranks, (m, rows)
     across = np.matmul(second, a[:, :, None])[:, :, 0] + np.matmul(first, b[:, :, None])[:, :, 0]
     both = np.einsum("mij,mij->mi", first, second)
     a, b = a.astype(np.float64), b.astype(np.float64)
     return (a * b).sum(1, keepdims=True) - a * b - across + both
+
+
+def _squares_without(values: np.ndarray) -> np.ndarray:
+    """Four times the squared lengths of centred ranks without each row, (rows, m), from the sizes of groups of ties.
+
+    Kendall 1948, Rank Correlation Methods, section 3.8: n numbers have (n^3 - n - sum of t^3 - t over groups) / 3.
+    """
+    ties = rankdata(values, "max", axis=0) - rankdata(values, "min", axis=0) + 1  # of the group of each row
+    others, cubes = len(values) - 1, np.square(ties) - 1  # summed over rows: t^3 - t over groups
+    own = ties**3 - ties - (ties - 1) ** 3 + ties - 1  # what the group loses with the row
+    return (others**3 - others - cubes.sum(0) + own) / 3
 
 
 def _ratios(products: np.ndarray, squares: np.ndarray, where: np.ndarray) -> np.ndarray:
