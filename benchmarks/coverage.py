@@ -243,9 +243,14 @@ CEILINGS = (
 if __name__ == "__main__":
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     print("| | scenario | truth | mean | coverage | width |\n|---|---|---|---|---|---|")
+    held: dict[str, list[float]] = {}
     for found in results(count):
+        held.setdefault(found.kind, []).append(found.coverage)
         numbers = f"{found.truth:.3f} | {found.estimate:.3f} | {found.coverage:.3f} | {found.width:.3f}"
         print(f"| {found.kind} | {found.scenario} | {numbers} |", flush=True)
     for design in CEILINGS:
         found = ceilings(design, count)
         print(f"| {found.kind} | {found.scenario} | {found.truth:.3f} | {found.estimate:.3f} | | |", flush=True)
+    print("\n| | scenarios | least | mean | most |\n|---|---|---|---|---|")
+    for kind, shares in held.items():
+        print(f"| {kind} | {len(shares)} | {min(shares):.3f} | {np.mean(shares):.3f} | {max(shares):.3f} |")

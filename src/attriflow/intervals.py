@@ -280,8 +280,8 @@ def _holding(value: float, low: float, high: float) -> Ends:
 
 
 def _padded(arrays: list[np.ndarray]) -> np.ndarray:
-    if arrays[0].ndim == 0:
-        return np.stack(arrays)
+    if not arrays or arrays[0].ndim == 0:
+        return np.array(arrays)
     width = max(each.shape[-1] for each in arrays)
     return np.stack([np.pad(each, (0, width - len(each))) for each in arrays])
 
