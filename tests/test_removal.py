@@ -181,6 +181,13 @@ def test_the_summary_is_the_mean_over_test_examples_within_its_interval():
     assert (found.low["flipped"], found.high["flipped"]) == pytest.approx((0.35, 0.65), abs=0.01)
 
 
+def test_scores_that_are_not_finite_name_no_examples():
+    scores = np.zeros((5, 2))
+    scores[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"scores of trak are not finite at index \(3, 1\)"):
+        list(removal.named(scores, [2], {"method": "trak"}))
+
+
 def test_nothing_to_flip_is_no_number():
     rows = pd.DataFrame({"method": ["m"], "test_index": 0, "loss_change": 1.0, "margin_change": 1.0, "flipped": np.nan})
     found = removal.summary(rows, confidence=0.9).set_index("measure")

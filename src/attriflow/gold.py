@@ -125,6 +125,7 @@ def of_retraining(truth: Mapping[str, np.ndarray], left_out: np.ndarray) -> dict
     What rounding does to it is not known; its resolution is 0.
     """
     changes = np.asarray(truth["loss"])[:, :, None]  # (l, r, 1, m)
+    expect_finite("changes of the loss by retraining", changes)
     common = {"epochs": np.array([np.nan]), "steps": np.array([0]), "dropped": 0}
     resolution = np.zeros((1, changes.shape[3]))
     found = Gold(changes, left_out=np.asarray(truth["left_out"]), resolution=resolution, **common)

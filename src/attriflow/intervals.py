@@ -221,8 +221,9 @@ class Effects:
     def variance(self) -> tuple[float, float]:
         """Of the mean, and its degrees of freedom."""
         rows, tests, crossed = (float(np.square(part, dtype=np.float64).sum()) for part in self._parts)
-        own = max(rows - crossed, 0.0)
-        s, m = self.sizes
+        if np.isnan(tests):
+            return np.nan, 1.0
+        own, (s, m) = max(rows - crossed, 0.0), self.sizes
         uncertain = tests**2 / (m - 1) + (rows**2 / (s - 1) if own > 0 else 0)
         total = tests + own
         return total, max(1.0, total**2 / uncertain) if uncertain > 0 else 1.0
@@ -275,7 +276,7 @@ class Effects:
 
 
 def _holding(value: float, low: float, high: float) -> Ends:
-    """An interval that holds its value, of which it was not centred on; NaN stays."""
+    """An interval that was not centred on a value, widened to hold it; NaN stays."""
     return (float(low), float(high)) if np.isnan(low) else (min(float(low), value), max(float(high), value))
 
 

@@ -16,6 +16,7 @@ from attriflow import engine
 from attriflow.data import Split
 from attriflow.device import CPU, inputs, labels
 from attriflow.intervals import mean, share
+from attriflow.io import expect_finite
 from attriflow.models import built
 from attriflow.runs import Run
 from attriflow.streams import stream
@@ -61,10 +62,14 @@ def chosen(table: pd.DataFrame, dampings: list[tuple[str, float | str]]) -> pd.D
 
 
 def named(scores: np.ndarray, counts: list[int], described: dict) -> Iterator[Removal]:
-    """The examples that scores (n, m) name most helpful: for each test example, and one set for all of them."""
+    """The examples that scores (n, m) name most helpful: for each test example, and one set for all of them.
+
+    Of equal scores the first examples. Raises ValueError for scores that are not finite.
+    """
     # ASSUME: the paper's removal protocol is not known to us; we remove the examples of highest score, for each test
     # example by its own scores and once for all of them by their mean.
     scores = np.asarray(scores, np.float64)
+    expect_finite(f"scores of {described.get('method', 'a method')}", scores)
     every = tuple(range(scores.shape[1]))
     for count in counts:
         for test in every:

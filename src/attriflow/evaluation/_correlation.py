@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from scipy.stats import rankdata
 
-from attriflow.intervals import LEAST_ROWS, Effects, unbent
+from attriflow.intervals import LEAST_ROWS, LEAST_TESTS, Effects, unbent
 from attriflow.io import expect_finite, expect_shape
 from attriflow.streams import stream
 
@@ -122,6 +122,9 @@ class Truth:
             left = np.flatnonzero(~self.kept)
             print(f"{name} of {len(left)} of {len(self.kept)} test examples, the first being {left[0]}, is the same in "
                   f"all {len(means)} rows: they order nothing and are left out", file=sys.stderr)  # fmt: skip
+        if len(means) < LEAST_ROWS or self.kept.sum() < LEAST_TESTS:
+            few = f"{len(means)} rows and {self.kept.sum()} test examples"
+            print(f"{name}: no interval of {few}; it takes {LEAST_ROWS} and {LEAST_TESTS}", file=sys.stderr)
         self._ranks, self._means = ranks, means[:, self.kept]
         self._parts = [slice(None), slice(0, None, 2), slice(1, None, 2)]  # all rows, and two halves
         self._whole = [self._standard(part) for part in self._of_parts(self._means)]
