@@ -180,6 +180,12 @@ def test_the_baseline_has_every_ensemble_size_that_a_method_has():
     assert study.plan(ROOT, config).jobs[f"{PLACE}/mislabel_baseline"].settings["sizes"] == [3, 4]
 
 
+def test_only_evaluations_are_told_how_many_numbers_to_keep():
+    jobs = study.plan(ROOT, NOISY).jobs.values()
+    assert {job.rule for job in jobs if "resamples" in job.settings} == {"evaluate"}
+    assert {"evaluate", "mislabel", "mislabel_baseline"} <= {job.rule for job in jobs if "confidence" in job.settings}
+
+
 def test_a_figure_without_its_table_is_refused():
     with pytest.raises(ConfigError, match=r"run.figures: 'mislabel' has nothing to show; it takes a setting"):
         study.plan(ROOT, yaml.safe_load(TINY) | {"run": {"figures": ["mislabel"]}})

@@ -60,9 +60,7 @@ def _add_variance(plan: Jobs, evaluation: Job, priced: list[Job]):
     plan.add(
         "variance",
         f"{evaluation.stem}/variance",
-        {key: scores.settings[key] for key in copied}
-        | {"size": size.written, "reference": others}
-        | plan.config["evaluation"],
+        {key: scores.settings[key] for key in copied} | {"size": size.written, "reference": others} | plan.confidence,
         {"table": "csv"},
         {
             "prepared": scores.inputs["prepared"],

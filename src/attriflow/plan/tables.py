@@ -167,7 +167,7 @@ def add_removal(plan: Jobs, setting: str, evaluated: list[Job]) -> list[Job]:
         training
         | {"setting": setting, "dampings": list(entry["dampings"].items()), "points": points}
         | copied
-        | plan.config["evaluation"],
+        | plan.confidence,
         {"changes": "changes.csv", "summary": "summary.csv"},
         {
             "data": [Source(data, "data")],
