@@ -3,15 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+from effects import effects
 
 from attriflow import choices
+from attriflow.intervals import Effects
 
 GRID = {0.0: 0.3, 0.001: 0.1, 0.01: 0.2, 0.1: 0.5, 1.0: 0.4}
 HALVES = {0.1: (0.54, 0.46), 1.0: (0.30, 0.50)}  # of a damping; others have their value on both
 
 
-def measured() -> tuple[pd.DataFrame, np.ndarray]:
-    """A grid of dampings, what a rule chose, and Grad-Dot, at two values of a hyperparameter; 400 paired resamples."""
+def measured() -> tuple[pd.DataFrame, Effects]:
+    """A grid of dampings, what a rule chose, and Grad-Dot, at two values of a hyperparameter; 40 subsets, paired."""
     rows = []
     for epoch, scale in (("5", 1.0), ("last", 0.5)):
         named = {"setting": "s", "ensemble": "e", "ensemble_size": 1, "models": 1, "per_model": 1, "epoch": epoch}
@@ -27,8 +29,7 @@ def measured() -> tuple[pd.DataFrame, np.ndarray]:
         rows.append(named | fixed | costs | {"method": "plain"} | plain)
     table = pd.DataFrame(rows)
     random = np.random.default_rng(0)
-    alike, own = random.normal(0, 0.02, 400), random.normal(0, 0.001, (len(table), 400))
-    return table, table.value.to_numpy()[:, None] + alike + own
+    return table, effects(table, random.normal(0, 0.02, 40) + random.normal(0, 0.001, (len(table), 40)))
 
 
 CONTENT = {
@@ -82,10 +83,10 @@ def test_grad_dot_of_the_same_epoch_stands_beside_the_rules():
 
 
 def test_a_damping_that_the_grid_lacks_has_no_row():
-    table, resampled = measured()
+    table, found = measured()
     rows = table[(table.damping != 0) & (table.method == "trak")].reset_index(drop=True)
     chosen = pd.DataFrame(choices.said({"setting": "s", "ensemble": "e", "method": "trak", "epoch": 5}, CONTENT))
-    found = choices.table(rows, resampled[: len(rows)], chosen, [])
+    found = choices.table(rows, found[: len(rows)], chosen, [])
     assert list(found.rule) == ["select", "mean_mode", "0.001", "0.01", "best"]
 
 
@@ -99,6 +100,16 @@ def test_differences_and_shares_have_paired_intervals():
     assert (best.lost, best.lost_low, best.lost_high, best.share_low) == (0, 0, 0, 1)
 
 
+def test_a_damping_whose_lds_is_no_number_is_not_the_best():
+    table, found = measured()
+    table.loc[table.damping == 0.1, "value"] = np.nan
+    chosen = pd.DataFrame(choices.said({"setting": "s", "ensemble": "e", "method": "trak", "epoch": 5}, CONTENT))
+    row = choices.table(table, found, chosen, []).set_index("rule").loc["best"]
+    assert (row.damping, row.lds) == (1.0, 0.4)
+    table.loc[table.method == "trak", "value"] = np.nan
+    assert choices.table(table, found, chosen, []).empty
+
+
 def test_the_oracle_is_cross_fitted():
     row = compared().loc[("5", "select")]
     assert row.cross_fitted == pytest.approx((0.46 + 0.30) / 2)  # 0.1 is best on the first half, 1 on the second
@@ -106,9 +117,10 @@ def test_the_oracle_is_cross_fitted():
 
 
 def test_there_is_no_share_of_a_best_that_is_not_above_zero():
-    table, resampled = measured()
+    table, _ = measured()
     columns = ["value", "first_half", "second_half"]
     chosen = pd.DataFrame(choices.said({"setting": "s", "ensemble": "e", "method": "trak", "epoch": 5}, CONTENT))
-    found = choices.table(table.assign(**{name: table[name] - 0.5 for name in columns}), resampled - 0.5, chosen, [])
+    table = table.assign(**{name: table[name] - 0.5 for name in columns})
+    found = choices.table(table, effects(table, np.random.default_rng(0).normal(0, 0.02, (len(table), 40))), chosen, [])
     assert found[["share", "share_low", "share_high", "cross_fitted_share"]].isna().all().all()
     assert found.set_index("rule").lost["select"] == pytest.approx(0.05)

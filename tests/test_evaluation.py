@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from attriflow import paired
 from attriflow.evaluation import _correlation, disjoint, lds, leave_one_out
-from attriflow.evaluation._correlation import Correlations, Resamples, ceiling
+from attriflow.evaluation._correlation import Truth, ceiling, without_each, without_each_rank
+from attriflow.intervals import Effects
 from attriflow.registry import Registry
 from attriflow.runs import Run
 
@@ -49,16 +51,11 @@ def test_halves_are_the_values_on_rows_of_even_and_odd_number(metric):
         assert found[name] == pytest.approx(rows(metric, scores, part)["loss"]["value"], abs=1e-5)
 
 
-def test_differences_of_scores_on_one_truth_have_intervals_from_paired_resamples():
+def test_differences_of_scores_on_one_truth_have_paired_intervals():
     scores, truth = toy(s=40, noise=4.0)
     worse = scores + 0.1 * np.random.default_rng(1).standard_normal(scores.shape)
-    options = OPTIONS | {"resamples": 2000}
-    one, other = (
-        next(iter(lds.evaluate([(name, each)], truth, **options))) for name, each in (("a", scores), ("b", worse))
-    )
-    assert one["value"] == pytest.approx(one["resampled"].mean(), abs=1e-5)
-    np.testing.assert_allclose(np.quantile(one["resampled"], [0.025, 0.975]), [one["low"], one["high"]], atol=1e-5)
-    low, high = np.quantile(one["resampled"] - other["resampled"], [0.025, 0.975])
+    one, other = (next(lds.evaluate([(name, each)], truth, **OPTIONS)) for name, each in (("a", scores), ("b", worse)))
+    low, high = paired.lost(Effects.stacked([one["effects"], other["effects"]]), 1, 0, 0.95)
     assert low <= one["value"] - other["value"] <= high
     assert high - low < (one["high"] - one["low"]) / 2
 
@@ -89,30 +86,25 @@ def test_leave_one_out_is_the_mean_pearson_correlation():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 10**6), st.integers(4, 20), st.booleans())
-def test_resampled_correlations_equal_scipy_on_the_drawn_rows(seed, s, tied):
+@given(st.integers(0, 10**6), st.integers(4, 20), st.booleans(), st.booleans())
+def test_correlations_without_a_row_equal_scipy_on_the_others(seed, s, tied, ranks):
     random = np.random.default_rng(seed)
-    truth, predictions = random.standard_normal((2, s, 3))
+    one, other = random.standard_normal((2, s, 3))
     if tied:
-        predictions = np.round(predictions)
-    drawn = random.multinomial(s, np.full(s, 1 / s))
-    places = np.repeat(np.arange(s), drawn)
-    one = Resamples(drawn[None].astype(np.float32), np.ones((1, 3), np.float32))
-    correlations = Correlations({"x": truth}, one, ranks=True)
-    standard = correlations._standard(predictions, one.rows), correlations._standard(truth, one.rows)
-    found = np.einsum("mbs,mbs->m", *standard)
-    for test in range(3):
-        if np.ptp(predictions[places, test]) == 0 or np.ptp(truth[places, test]) == 0:
-            assert found[test] == 0
-        else:
-            expected = stats.spearmanr(predictions[places, test], truth[places, test]).statistic
-            assert found[test] == pytest.approx(expected, abs=1e-5)
+        one, other = np.round(one), np.round(other)
+    found = (without_each_rank if ranks else without_each)(one, other)
+    correlation = stats.spearmanr if ranks else stats.pearsonr
+    for left_out in range(s):
+        for test in range(3):
+            x, y = (np.delete(each[:, test], left_out) for each in (one, other))
+            expected = correlation(x, y).statistic if np.ptp(x) > 0 and np.ptp(y) > 0 else 0
+            assert found[left_out, test] == pytest.approx(expected, abs=1e-9)
 
 
 def test_intervals_cover_the_value_of_many_subsets():
     """Of 40 experiments, nearly all 90 % intervals hold the LDS that 1600 subsets give."""
     scores, endless = toy(s=1600, r=1, m=40, noise=4.0, seed=1)
-    true = rows(lds, scores, endless, resamples=1)["loss"]["value"]
+    true = Truth("loss", -endless["loss"], ranks=True).values(endless["masks"] @ scores)[0].mean()
     covered = 0
     for start in range(0, 1600, 40):
         part = {name: values[start : start + 40] for name, values in endless.items()}
@@ -133,14 +125,110 @@ def test_one_repeat_gives_no_ceiling():
     assert np.isnan(ceiling(truth["loss"], ranks=True))
 
 
-def test_a_constant_prediction_counts_as_zero_and_a_constant_truth_is_refused():
+# --- ties and constants --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-3, -7.0, 1e6 + 0.1, 1e-20, 1e20])
+@pytest.mark.parametrize("metric", [lds, leave_one_out])
+def test_scores_that_are_the_same_for_all_examples_have_correlation_zero(metric, value, number):
+    scores, truth = toy(s=30)
+    truth["left_out"] = np.arange(30)
+    found = rows(metric, np.full_like(scores, value, dtype=number), truth)["loss"]
+    assert (found["value"], found["low"], found["high"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("sizes", ["equal", "other"])
+@pytest.mark.parametrize("offset", [0.0, 0.1, 1e6])
+def test_sums_that_rounding_alone_tells_apart_are_ties(sizes, offset):
+    """Whole numbers have exact sums; the same ones in tenths do not."""
+    random = np.random.default_rng(3)
+    _, truth = toy(s=60, n=40, m=6)
+    if sizes == "other":
+        truth["masks"] = random.random((60, 40)) < 0.5
+    whole = random.integers(0, 3, (40, 6))
+    found = rows(lds, whole * 0.1 + offset, truth)["loss"]
+    exact = rows(lds, whole + round(offset * 10), truth)["loss"]
+    assert found["value"] == pytest.approx(exact["value"], abs=1e-12)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-20, 0), (1e20, 0), (1e-300, 0), (1, 1e6), (1e-9, 0.1)])
+@pytest.mark.parametrize("metric", [lds, leave_one_out])
+def test_neither_the_unit_of_scores_nor_an_offset_matters(metric, scale, offset):
+    scores, truth = toy(noise=3.0)
+    truth["left_out"] = np.arange(12)
+    expected = rows(metric, scores, truth)["loss"]
+    found = rows(metric, scale * scores + offset, truth)["loss"]
+    for name in ("value", "low", "high"):
+        assert found[name] == pytest.approx(expected[name], abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", [lds, leave_one_out])
+def test_a_test_example_with_constant_outputs_is_left_out_and_counted(metric, capsys):
+    scores, truth = toy(noise=3.0)
+    truth["left_out"] = np.arange(12)
+    others = [0, 1, 2, 4]
+    expected = rows(metric, scores[:, others], truth | {name: truth[name][..., others] for name in ("loss", "margin")})
+    truth["loss"][:, :, 3] = 1.5
+    found = rows(metric, scores, truth)
+    assert found["loss"]["value"] == pytest.approx(expected["loss"]["value"])
+    assert (found["loss"]["test_examples"], found["loss"]["constant"]) == (4, 1)
+    assert (found["margin"]["test_examples"], found["margin"]["constant"]) == (5, 0)
+    assert "loss of 1 of 5 test examples, the first being 3, is the same in all 12 rows" in capsys.readouterr().err
+
+
+def test_outputs_that_are_constant_for_every_test_example_are_refused():
+    scores, truth = toy()
+    truth["margin"][:] = 0.5
+    with pytest.raises(ValueError, match="margin is the same in all 12 rows for each of 5 test examples"):
+        rows(lds, scores, truth)
+
+
+def test_a_repeat_that_is_constant_stops_nothing():
+    scores, truth = toy(s=30, noise=1.0)
+    truth["loss"][:, 0, 3] = 1.5
+    assert 0 < rows(lds, scores, truth)["loss"]["ceiling"] < 1
+
+
+def test_a_constant_prediction_counts_as_zero():
     scores, truth = toy()
     scores[:, 2] = 0
-    per_test = Correlations({"x": truth["loss"].mean(1)}, Resamples.draw(0, 2, 12, 5), ranks=True)
-    assert per_test.each(truth["masks"] @ scores)["x"][0, 2] == 0
-    truth["loss"][:, :, 3] = 1.5
-    with pytest.raises(ValueError, match="loss of test example 3 is the same in all 12 rows"):
-        rows(lds, scores, truth)
+    per_test = Truth("loss", -truth["loss"], ranks=True).values(truth["masks"] @ scores)
+    assert (per_test[:, 2] == 0).all()
+    assert (per_test[0, [0, 1, 3, 4]] > 0.9).all()
+
+
+# --- intervals -----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(2, 12), st.integers(1, 4), st.sampled_from([0.0, 0.3, 3.0]), st.booleans())
+def test_an_interval_holds_its_value_within_one_or_there_is_none(seed, s, m, noise, tied):
+    scores, truth = toy(s=s, m=m, noise=noise, seed=seed)
+    truth["left_out"] = np.arange(s)
+    if tied:
+        truth |= {"loss": np.round(truth["loss"])}
+    for metric in (lds, leave_one_out):
+        try:
+            found = rows(metric, scores, truth)
+        except ValueError as error:
+            assert "is the same in all" in str(error)
+            continue
+        for row in found.values():
+            if row["rows"] < 5 or row["test_examples"] < 2:
+                assert np.isnan([row["low"], row["high"]]).all()
+            else:
+                assert -1 <= row["low"] <= row["value"] <= row["high"] <= 1
+
+
+def test_effects_of_many_subsets_and_test_examples_are_few_numbers_and_keep_variances():
+    scores, truth = toy(s=40, m=30, noise=4.0)
+    whole = next(lds.evaluate([("p", scores)], truth, **OPTIONS | {"resamples": 10**6}))
+    few = next(lds.evaluate([("p", scores)], truth, **OPTIONS | {"resamples": 400}))
+    assert few["effects"].crossed.shape == (400,)
+    assert whole["effects"].crossed.shape == (40 * 30,)
+    assert (few["low"], few["high"]) == (whole["low"], whole["high"])
+    assert few["effects"].variance()[0] == pytest.approx(whole["effects"].variance()[0], rel=0.15)
 
 
 def test_scores_of_another_shape_are_refused():
@@ -166,10 +254,10 @@ def test_every_metric_declares_the_ground_truth_that_it_reads():
 def test_chunks_do_not_change_anything(monkeypatch):
     scores, truth = toy(noise=3.0)
     whole = rows(lds, scores, truth)
-    monkeypatch.setattr(_correlation, "_CHUNK", 2)
+    monkeypatch.setattr(_correlation, "_HELD", 2 * 12**2)
     for output, row in rows(lds, scores, truth).items():
-        np.testing.assert_allclose(row.pop("resampled"), whole[output].pop("resampled"), atol=1e-6)
-        assert row == pytest.approx(whole[output] | {"point": "p", "output": output}, abs=1e-6)
+        np.testing.assert_array_equal(row.pop("effects").rows, whole[output].pop("effects").rows)
+        assert row == whole[output]
 
 
 # --- leaks ---------------------------------------------------------------------------------------------------

@@ -132,5 +132,8 @@ def test_a_file_in_place_of_a_folder_stops_a_run_in_one_line_with_the_remedy(tmp
     (tmp_path / name).write_text("")
     failed = project.snakemake("--dry-run", check=False)
     assert failed.returncode
-    assert f"{name} is a file, and a run writes to a folder of that name; move the file away" in failed.stdout + failed.stderr
+    assert (
+        f"{name} is a file, and a run writes to a folder of that name; move the file away"
+        in failed.stdout + failed.stderr
+    )
     assert "Traceback" not in failed.stdout + failed.stderr

@@ -6,7 +6,7 @@ from test_selection import all_subsets, centred, dual, groups, outputs, powers
 
 from attriflow import mechanism
 
-OPTIONS = {"seed": 0, "resamples": 50, "confidence": 0.95}
+OPTIONS = {"confidence": 0.95}
 DAMPINGS = np.geomspace(1e-5, 1e2, 29)
 
 
@@ -104,10 +104,10 @@ def test_test_examples_without_indicator_or_with_constant_outputs_are_left_out_a
 
 
 def test_infinite_ratios_are_in_the_median_and_not_in_the_mean():
-    found = mechanism._of_ratios(np.array([1.0, 2.0, 3.0, np.inf, np.inf]), np.zeros((4, 5), int), 0.95)
+    found = mechanism._of_ratios(np.array([1.0, 2.0, 3.0, np.inf, np.inf]), 0.9)
     assert (found["ratio_25"], found["ratio"], found["ratio_75"]) == (2, 3, np.inf)
     assert (found["ratio_mean"], found["ratio_finite"]) == (2, 3)
-    assert (found["ratio_low"], found["ratio_high"]) == (1, 1)
+    assert 1 <= found["ratio_low"] <= 2 and found["ratio_high"] == np.inf
 
 
 @pytest.mark.parametrize("grid", [[1e-7, 1e-6, 3e-6, 1.0, 10.0], [0.3], [0.2, 0.1]])

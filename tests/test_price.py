@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from effects import effects
 
 from attriflow import price
 
@@ -97,14 +98,16 @@ def measured() -> pd.DataFrame:
     return table.assign(**dict.fromkeys(price.RESOURCES, table.train_flops))
 
 
-def resampled(table: pd.DataFrame, noise: float = 0.0) -> np.ndarray:
-    random = np.random.default_rng(0)
-    return table.value.to_numpy()[:, None] + noise * random.standard_normal((len(table), 400))
+def saved(table: pd.DataFrame, noise: float | np.ndarray = 0.0) -> pd.DataFrame:
+    """Savings where every value has a standard error of so much, each on its own or as an array has it."""
+    if np.isscalar(noise):
+        noise = noise * np.sqrt(50) * np.random.default_rng(0).standard_normal((len(table), 50))
+    return pd.DataFrame(price.savings(table, effects(table, noise), seed=0))
 
 
 def test_the_cheapest_that_is_as_good_is_found_by_kind():
     table = measured()
-    found = pd.DataFrame(price.savings(table, resampled(table)))
+    found = saved(table)
     found = found[found.resource == "train_flops"].set_index("kind")
     for kind in ("any", "dropout"):
         row = found.loc[kind]
@@ -118,7 +121,7 @@ def test_the_cheapest_that_is_as_good_is_found_by_kind():
 
 def test_the_interval_of_what_is_saved_says_how_sure_the_choice_is():
     table = measured()
-    row = pd.DataFrame(price.savings(table, resampled(table, 0.02))).set_index(["resource", "kind"])
+    row = saved(table, 0.02).set_index(["resource", "kind"])
     row = row.loc[("train_flops", "dropout")]
     assert row.saved_low == pytest.approx(0.7) and row.saved_high == pytest.approx(0.8)
     assert 0.9 < row.found <= 1
@@ -127,9 +130,25 @@ def test_the_interval_of_what_is_saved_says_how_sure_the_choice_is():
 
 def test_paired_noise_leaves_the_gap_alone():
     table = measured()
-    common = table.value.to_numpy()[:, None] + np.random.default_rng(0).standard_normal((1, 300))
-    row = pd.DataFrame(price.savings(table, common)).set_index(["resource", "kind"]).loc[("train_flops", "any")]
+    common = np.tile(np.random.default_rng(0).standard_normal(50), (len(table), 1))
+    row = saved(table, common).set_index(["resource", "kind"]).loc[("train_flops", "any")]
     assert (row.gap_low, row.gap_high) == pytest.approx((0.03, 0.03))
+
+
+def test_an_ensemble_without_a_number_is_neither_cheapest_nor_on_the_front():
+    table = measured()
+    table.loc[table.kind == "dropout", "value"] = np.nan
+    found = saved(table)
+    row = found[(found.resource == "train_flops") & (found.kind == "any")].iloc[0]
+    assert (row.ensemble, row.saved) == ("independent", 0)
+    assert "dropout" not in set(found.kind)
+    assert price.front([1, np.nan, 3], [np.nan, 2, 1]).tolist() == [False, False, True]
+
+
+def test_without_an_interval_of_the_naive_one_nothing_is_as_good():
+    table = measured().assign(low=np.nan, high=np.nan)
+    found = saved(table, np.full((len(table), 3), 0.0))
+    assert len(found) and found.filter(["saved", "gap"]).isna().all().all()
 
 
 def test_every_ensemble_stands_at_its_best_point_of_the_grid():
@@ -143,4 +162,4 @@ def test_every_ensemble_stands_at_its_best_point_of_the_grid():
 def test_without_a_naive_ensemble_there_is_nothing_to_save():
     table = measured()
     some = table[table.kind != "independent"].reset_index(drop=True)
-    assert list(price.savings(some, resampled(some))) == []
+    assert saved(some).empty

@@ -260,7 +260,7 @@ def test_a_removal_changes_the_loss_and_flips_nothing(numbers):
         removal.Removal({"scope": "test"}, ((1,),), (0, 1)),
         removal.Removal({"scope": "test"}, ((2, 5),), (2,)),
     ]
-    table = removal.summary(removal.table(removals, changed), seed=0, resamples=20, confidence=0.9)
+    table = removal.summary(removal.table(removals, changed), confidence=0.9)
     assert table.measure.tolist() == ["loss_change"]
     np.testing.assert_allclose(table.value, np.r_[changed["loss_change"][1, :2], changed["loss_change"][2, 2]].mean())
 

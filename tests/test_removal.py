@@ -171,18 +171,26 @@ def test_the_summary_is_the_mean_over_test_examples_within_its_interval():
         {"method": "m", "damping": np.nan, "test_index": range(50), "loss_change": np.arange(50.0)}
         | {"margin_change": 1.0, "flipped": [1.0, 0.0] * 20 + [np.nan] * 10}
     )
-    found = removal.summary(rows, seed=0, resamples=500, confidence=0.95).set_index("measure")
+    found = removal.summary(rows, confidence=0.95).set_index("measure")
     assert found.value.to_dict() == {"loss_change": 24.5, "margin_change": 1.0, "flipped": 0.5}
     assert found.test_examples.to_dict() == {"loss_change": 50, "margin_change": 50, "flipped": 40}
-    half = 1.96 * np.arange(50).std() / np.sqrt(50)
-    assert found.low["loss_change"] == pytest.approx(24.5 - half, abs=0.6)
-    assert found.high["loss_change"] == pytest.approx(24.5 + half, abs=0.6)
+    half = 2.01 * np.arange(50).std(ddof=1) / np.sqrt(50)
+    assert found.low["loss_change"] == pytest.approx(24.5 - half, abs=0.01)
+    assert found.high["loss_change"] == pytest.approx(24.5 + half, abs=0.01)
     assert (found.low["margin_change"], found.high["margin_change"]) == (1, 1)
+    assert (found.low["flipped"], found.high["flipped"]) == pytest.approx((0.35, 0.65), abs=0.01)
+
+
+def test_scores_that_are_not_finite_name_no_examples():
+    scores = np.zeros((5, 2))
+    scores[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"scores of trak are not finite at index \(3, 1\)"):
+        list(removal.named(scores, [2], {"method": "trak"}))
 
 
 def test_nothing_to_flip_is_no_number():
     rows = pd.DataFrame({"method": ["m"], "test_index": 0, "loss_change": 1.0, "margin_change": 1.0, "flipped": np.nan})
-    found = removal.summary(rows, seed=0, resamples=100, confidence=0.9).set_index("measure")
+    found = removal.summary(rows, confidence=0.9).set_index("measure")
     assert np.isnan(found.value["flipped"])
     assert found.test_examples["flipped"] == 0
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, TINY
+from effects import effects
 
 from attriflow.config import ConfigError
 from attriflow.defaults import DEFAULTS, default, stand_in
@@ -28,12 +29,10 @@ def rows(values: dict[tuple, float], names: tuple[str, ...], **fixed) -> pd.Data
     return table.assign(low=table.value, high=table.value, **halves, seconds=1.0, peak_mib=1.0, ceiling=0.9)
 
 
-def made(*parts: pd.DataFrame, resampled: np.ndarray | None = None) -> dict[str, pd.DataFrame]:
-    """The tables, where every resample says what all subsets say unless given."""
+def made(*parts: pd.DataFrame, noise: np.ndarray | None = None) -> dict[str, pd.DataFrame]:
+    """The tables, where every subset says what all say unless given, (points, subsets)."""
     table = pd.concat(parts, ignore_index=True)
-    if resampled is None:
-        resampled = np.repeat(table.value.to_numpy()[:, None], 5, axis=1)
-    return tables(table, resampled, KINDS)
+    return tables(table, effects(table, np.zeros((len(table), 5)) if noise is None else noise), KINDS)
 
 
 def row(table: pd.DataFrame, **names) -> pd.Series:
@@ -192,13 +191,11 @@ def test_paired_intervals_hold_the_true_difference_and_are_narrower_than_unpaire
     for _ in range(100):
         common = random.standard_normal((40, 1))  # what subsets do to every point alike
         samples = np.array([0.5, 0.4]) + 0.1 * common + 0.02 * random.standard_normal((40, 2))
-        drawn = random.multinomial(40, np.full(40, 1 / 40), 500)
-        resampled = (drawn @ samples / 40).T  # (points, resamples)
         means = samples.mean(0)
-        found = made(rows({(0.1,): means[0], (1.0,): means[1]}, ("damping",)), resampled=resampled)["sensitivity"]
+        found = made(rows({(0.1,): means[0], (1.0,): means[1]}, ("damping",)), noise=samples.T)["sensitivity"]
         one = row(found, hyperparameter="damping")
         covered += one.range_low <= 0.1 <= one.range_high
-        widths.append((one.range_high - one.range_low) / np.ptp(np.quantile(resampled[0], [0.05, 0.95])))
+        widths.append((one.range_high - one.range_low) / (2 * 1.68 * samples[:, 0].std() / np.sqrt(40)))
     assert 80 <= covered <= 98
     assert np.mean(widths) < 0.5
 
@@ -228,7 +225,7 @@ def test_every_default_is_a_hyperparameter_of_ours_and_a_value_that_it_may_have(
 # --- the pipeline --------------------------------------------------------------------------------------------
 
 
-def test_a_run_makes_the_tables_from_paired_resamples(finished):
+def test_a_run_makes_the_tables_from_paired_effects(finished):
     folder = finished.folder / "results/evaluation"
     found = pd.read_csv(folder / "sensitivity.csv")
     assert set(found.method) == {"grad_dot", "influence", "trak"}
@@ -248,17 +245,24 @@ def test_a_run_makes_the_tables_from_paired_resamples(finished):
     }
 
 
-def test_the_resamples_of_a_table_give_its_intervals(finished):
-    from attriflow.io import load_arrays
+def test_every_row_of_a_table_has_effects_of_which_the_interval_is_made(finished):
+    from attriflow.paired import kept
 
     for path in (finished.folder / "results/evaluation/digits_mlp").rglob("*.csv"):
         table = pd.read_csv(path)
-        resampled = load_arrays(path.with_suffix(".npz"))["resampled"]
-        assert resampled.shape == (len(table), 100)
-        low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
-        np.testing.assert_allclose(table.low, low, atol=1e-5)
-        np.testing.assert_allclose(table.high, high, atol=1e-5)
-        np.testing.assert_allclose(table.value, resampled.mean(1), atol=1e-5)
+        found = kept(path.with_suffix(".npz"), table.index)
+        assert len(found) == len(table)
+        for place, measured in enumerate(table.itertuples()):
+            low, high = found[place].of_correlation(measured.confidence)  # of projected interactions
+            assert [low, high] == pytest.approx([measured.low, measured.high], abs=0.1, nan_ok=True)
+            assert found[place].value == pytest.approx(measured.value, abs=1e-5)
+
+
+def test_a_point_whose_lds_is_no_number_is_neither_best_nor_worst():
+    found = made(rows(PLANE | {(0.1, 512): np.nan, (0.01, 512): np.nan}, NAMES))["sensitivity"]
+    damping = row(found, hyperparameter="damping")
+    assert (damping["best"], damping.worst, damping.lds) == ("1", "1", 0.5)
+    assert all(table.empty for table in made(rows(dict.fromkeys(PLANE, np.nan), NAMES)).values())
 
 
 def test_figures_of_empty_tables_are_left_out():

@@ -9,7 +9,7 @@ import pytest
 from attriflow import variance
 from attriflow.variance import Moments
 
-OPTIONS = {"seed": 0, "resamples": 200, "confidence": 0.95}
+OPTIONS = {"confidence": 0.95}
 
 
 def simulated(models=8, changes=6, *, shared=0.2, own=1.0, each=2.0, n=400, m=3, seed=0):

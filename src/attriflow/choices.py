@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from attriflow.resamples import halves, interval
+from attriflow.intervals import Effects
+from attriflow.paired import halves, lost
 from attriflow.sizes import EnsembleSize
 from attriflow.summary import best, gridded, hyperparameters, written
 
@@ -19,22 +20,23 @@ _MEASURED = [
 ]  # fmt: skip
 
 
-def table(measured: pd.DataFrame, resampled: np.ndarray, chosen: pd.DataFrame, plain: list[str]) -> pd.DataFrame:
+def table(measured: pd.DataFrame, effects: Effects, chosen: pd.DataFrame, plain: list[str]) -> pd.DataFrame:
     """For every rule the damping that it chose and the LDS (loss) there, beside the highest on the grid.
 
-    measured: rows of LDS (loss); label i has `resampled` (rows, resamples) i. chosen: what the rules said, a row each,
+    measured: rows of LDS (loss); label i has entry i of `effects`. chosen: what the rules said, a row each,
     with the columns of `said`. plain: the methods that are Grad-Dot. A rule that chose none has a row without LDS;
     further rows are the fixed dampings that the grid holds, its best, and Grad-Dot where it was measured with the same
     ensemble and epoch.
 
     lost, share: LDS below that of the grid's best, and over it, with paired intervals; no share of a best that is not
-    above 0, no interval of it where a resampled best is not. cross_fitted: LDS of the damping that is best on one half
-    of the subsets, on the other half, the mean of both ways; cross_fitted_share: the mean of both halves over that.
+    above 0, no interval of it where the interval of the best is not. cross_fitted: LDS of the damping that is best on
+    one half of the subsets, on the other half, the mean of both ways; cross_fitted_share: the mean of both halves over
+    that.
     lds_40, lds_60: of thresholds .4 and .6 of the indicators, interpolated between dampings of the grid (linearly in
     their logarithms), NaN outside of it.
     """
     keys = [*_NAMES, *(name for name in hyperparameters(measured) if name != "damping")]
-    rows = _text(measured, keys)
+    rows = _text(measured.dropna(subset="value"), keys)
     found = []
     for point, each in _text(chosen, keys).groupby(keys, dropna=False, sort=False):
         here, beside = _matching(rows, keys, point), _beside(rows[rows.method.isin(plain)], keys, point)
@@ -44,7 +46,7 @@ def table(measured: pd.DataFrame, resampled: np.ndarray, chosen: pd.DataFrame, p
                 continue
             names = _names(grid) | {"truth": truth}
             for described, place in _rules(each, grid, some, beside[beside.truth == truth]):
-                found.append(names | described | _against_best(rows, resampled, place, grid))
+                found.append(names | described | _against_best(rows, effects, place, grid))
     return pd.DataFrame(found, columns=_ordered(found))
 
 
@@ -117,7 +119,7 @@ def _highest(rows: pd.DataFrame) -> int | None:
     return rows.value.idxmax() if len(rows) else None
 
 
-def _against_best(rows: pd.DataFrame, resampled: np.ndarray, place: int | None, grid: pd.DataFrame) -> dict:
+def _against_best(rows: pd.DataFrame, effects: Effects, place: int | None, grid: pd.DataFrame) -> dict:
     """The LDS at a place beside that of the best of a grid, and of the best of each half on the other."""
     top = _highest(grid)
     oracle = grid.at[top, "value"]
@@ -125,13 +127,12 @@ def _against_best(rows: pd.DataFrame, resampled: np.ndarray, place: int | None, 
     if place is None:
         return found
     here = rows.loc[place]
-    lost = interval(resampled[top] - resampled[place], here.confidence)
+    low, high = lost(effects, place, top, here.confidence)
     found |= {"lds": here.value, "low": here.low, "high": here.high, "lost": oracle - here.value}
-    found |= {"lost_low": lost[0], "lost_high": lost[1]}
+    found |= {"lost_low": low, "lost_high": high}
     if oracle > 0:
         found["share"] = here.value / oracle
-    if (resampled[top] > 0).all():
-        found["share_low"], found["share_high"] = interval(resampled[place] / resampled[top], here.confidence)
+        found["share_low"], found["share_high"] = effects[place].of_ratio(effects[top], here.confidence)
     if found["cross_fitted"] > 0:
         found["cross_fitted_share"] = (here.first_half + here.second_half) / 2 / found["cross_fitted"]
     return found

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from attriflow.intervals import NONE, of_statistic
 from attriflow.io import expect_finite, expect_shape
-from attriflow.streams import stream
 
 ADJUSTMENTS = ("centred", "full_run")
 METRICS = ("cosine", "pearson", "spearman")
@@ -125,6 +125,7 @@ def of_retraining(truth: Mapping[str, np.ndarray], left_out: np.ndarray) -> dict
     What rounding does to it is not known; its resolution is 0.
     """
     changes = np.asarray(truth["loss"])[:, :, None]  # (l, r, 1, m)
+    expect_finite("changes of the loss by retraining", changes)
     common = {"epochs": np.array([np.nan]), "steps": np.array([0]), "dropped": 0}
     resolution = np.zeros((1, changes.shape[3]))
     found = Gold(changes, left_out=np.asarray(truth["left_out"]), resolution=resolution, **common)
@@ -200,17 +201,17 @@ class Comparison:
 
 
 def measurements(
-    gold: Mapping[str, Gold], predictions: np.ndarray, comparisons: Mapping, drawn: np.ndarray, confidence: float
+    gold: Mapping[str, Gold], predictions: np.ndarray, comparisons: Mapping, confidence: float
 ) -> Iterator[dict]:
     """Rows of predictions (l, m): the mean over test examples of every metric, for every adjustment and amount.
 
-    comparisons: of `compare`. drawn: resamples of seeds, (resamples, r). sem: standard error of the mean over test
+    comparisons: of `compare`. sem: standard error of the mean over test
     examples; low, high: ends of the interval of that mean over seeds, of metrics without ranks and several seeds.
     tests: how many it is a mean over; constant, unresolved: how many are left out, see `Gold`.
     """
     for (adjustment, metric), comparison in comparisons.items():
         each, of = comparison(predictions), gold[adjustment]
-        intervals = _intervals(comparison, predictions, each, drawn, confidence)
+        intervals = _intervals(comparison, predictions, each, confidence)
         flat = np.ptp(predictions, axis=0) == 0
         for place, (epochs, steps) in enumerate(zip(of.epochs, of.steps, strict=True)):
             yield {
@@ -238,20 +239,15 @@ def compare(gold: Mapping[str, Gold]) -> dict[tuple[str, str], Comparison]:
     }
 
 
-def resampled(seeds: int, count: int, seed: int) -> np.ndarray:
-    """Bootstrap resamples of the seeds as weights, (count, r); the same for all that is compared."""
-    random = stream(seed, "further", "bootstrap", seeds)
-    return random.multinomial(seeds, np.full(seeds, 1 / seeds), count) / seeds
-
-
-def _intervals(comparison: Comparison, predictions, each, drawn: np.ndarray, confidence: float) -> np.ndarray:
-    """low and high (2, a): percentiles over resamples of the seeds, centred on the value."""
-    if comparison.metric == "spearman" or comparison.gold.seeds == 1:
-        return np.full((2, len(each)), np.nan)
-    means = _over_tests(comparison.of_seeds(predictions, drawn))  # (resamples, a)
-    # resampled seeds repeat each other, so their mean is noisier and agrees less: centre it
-    ends = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return ends - means.mean(0) + _over_tests(each)
+def _intervals(comparison: Comparison, predictions: np.ndarray, each: np.ndarray, confidence: float) -> np.ndarray:
+    """low and high (2, a) of means over test examples, by the values without each of the seeds."""
+    seeds = comparison.gold.seeds
+    if comparison.metric == "spearman" or seeds == 1:
+        return np.transpose([NONE] * len(each))
+    without = (1 - np.eye(seeds)) / (seeds - 1)
+    means = _over_tests(comparison.of_seeds(predictions, without)).T  # (a, r)
+    pairs = zip(_over_tests(each), means, strict=True)
+    return np.transpose([of_statistic(float(value), some, confidence) for value, some in pairs])
 
 
 def _mean(values: np.ndarray) -> dict[str, float | int]:

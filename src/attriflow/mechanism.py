@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from attriflow.evaluation._correlation import HELPS
+from attriflow.intervals import median
 from attriflow.io import expect_finite, expect_shape
 from attriflow.selection import indicators, moments
 from attriflow.spectrum import Spectrum
-from attriflow.streams import stream
 
 _POINTS = 4  # dampings a decade that are looked at beside those of the grid
 
@@ -119,8 +119,6 @@ def scan(
     spectrum: Spectrum,
     dampings: np.ndarray,
     *,
-    seed: int,
-    resamples: int,
     confidence: float,
 ) -> list[dict]:
     r"""What `mechanism` finds for one member, over test examples: a row a damping.
@@ -130,7 +128,7 @@ def scan(
     (`constant`) are left out and counted.
 
     xi_0, xi_1, correlation, slope, slope_by_moments: means. rises: the share of test examples. ratio: the median of r,
-    with a bootstrap interval over test examples, `ratio_low` to `ratio_high`, and quartiles; ratio_mean: the mean of
+    with an interval over test examples, `ratio_low` to `ratio_high`, and quartiles; ratio_mean: the mean of
     the finite ones, `ratio_finite` of them, and its standard error, `ratio_error`. o_2_positive: the share of test
     examples with $o_2 > 0$, those for which r says where $c_p$ rises. pooled_ratio: $\bar r$, NaN where the sum below
     is not positive.
@@ -145,7 +143,6 @@ def scan(
     pairs = ([each[:, kept] for each in groups(damping)] for damping in dampings)
     found = mechanism(measured[:, kept], pairs, tests, dampings)
     m = int(kept.sum())
-    drawn = stream(seed, "mechanism", "bootstrap", m).integers(m, size=(resamples, m))
     counted = {"test_examples": m, "without_indicator": np.count_nonzero(~spectrum.seen)}
     counted |= {"constant": np.count_nonzero(spectrum.seen & constant), "confidence": confidence}
     means = {f"xi_{k}": each.mean(1) for k, each in enumerate(indicators(tests, dampings))}
@@ -154,7 +151,7 @@ def scan(
     return [
         {"damping": damping}
         | {name: values[place] for name, values in means.items()}
-        | _of_ratios(found.ratio[place], drawn, confidence)
+        | _of_ratios(found.ratio[place], confidence)
         | counted
         for place, damping in enumerate(dampings)
     ]
@@ -166,11 +163,11 @@ def _pooled(found: Mechanism, xi: np.ndarray, dampings: np.ndarray) -> np.ndarra
     return xi * (1 + np.divide(excess, below, out=np.full_like(below, np.nan), where=below > 0))
 
 
-def _of_ratios(ratio: np.ndarray, drawn: np.ndarray, confidence: float) -> dict[str, float]:
+def _of_ratios(ratio: np.ndarray, confidence: float) -> dict[str, float]:
     """r of one damping (m,) over test examples. Quantiles are values of the sample: some may be infinite."""
-    quantile = lambda values, q: np.quantile(values, q, axis=-1, method="inverted_cdf")  # noqa: E731
-    low, high = quantile(quantile(ratio[drawn], 0.5), [(1 - confidence) / 2, (1 + confidence) / 2])
-    middle = dict(zip(("ratio_25", "ratio", "ratio_75"), quantile(ratio, [0.25, 0.5, 0.75]), strict=True))
+    low, high = median(ratio, confidence)
+    quartiles = np.quantile(ratio, [0.25, 0.5, 0.75], method="inverted_cdf")
+    middle = dict(zip(("ratio_25", "ratio", "ratio_75"), quartiles, strict=True))
     finite = ratio[np.isfinite(ratio)]
     mean = finite.mean() if len(finite) else np.nan
     error = finite.std(ddof=1) / np.sqrt(len(finite)) if len(finite) > 1 else np.nan

@@ -7,14 +7,13 @@ beat. The area under the ROC curve is the chance that a flipped example has the 
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 
 from attriflow.data import Split
 from attriflow.device import inputs, labels
+from attriflow.intervals import area
 from attriflow.io import expect_finite, expect_shape
 from attriflow.models import Trained
 from attriflow.outputs import loss
-from attriflow.streams import stream
 
 
 def flipped(split: Split) -> np.ndarray:
@@ -27,37 +26,30 @@ def flipped(split: Split) -> np.ndarray:
     return found
 
 
-def resampled(wrong: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """How often each example is drawn in each of `count` bootstrap resamples, (count, n); the same for every method.
+def detection(suspicion: np.ndarray, wrong: np.ndarray, confidence: float) -> dict[str, float]:
+    """The AUC of numbers (n,) that are high for flipped examples, ties counted half; low and high, the ends of its
+    interval (`intervals.area`); and how many of how many labels are flipped.
 
-    Flipped examples are drawn among the flipped ones, the others among the others: every resample has as many of each.
+    Raises ValueError for suspicions that are not finite.
     """
-    random = stream(seed, "mislabel", "bootstrap", len(wrong), int(wrong.sum()))
-    drawn = np.empty((count, len(wrong)), np.float32)
-    for part in (wrong, ~wrong):
-        drawn[:, part] = random.multinomial(part.sum(), np.full(part.sum(), 1 / part.sum()), count)
-    return drawn
-
-
-def detection(suspicion: np.ndarray, wrong: np.ndarray, drawn: np.ndarray, confidence: float) -> dict[str, float]:
-    """The AUC of numbers (n,) that are high for flipped examples; low and high, the ends of its bootstrap interval; and
-    how many of how many labels are flipped."""
     suspicion = np.asarray(suspicion, np.float64)
     expect_shape("suspicions", suspicion, wrong.shape, "training examples")
     expect_finite("suspicions", suspicion)
-    low, high = np.quantile(_aucs(suspicion, wrong, drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
-    found = {"auc": float(roc_auc_score(wrong, suspicion)), "low": float(low), "high": float(high)}
-    return found | {"flipped": int(wrong.sum()), "n": len(wrong), "confidence": confidence}
+    flipped, others = suspicion[wrong], suspicion[~wrong]
+    found, below = placements(flipped, others), 1 - placements(others, flipped)
+    low, high = area(found, below, confidence)
+    counts = {"flipped": len(flipped), "n": len(wrong), "confidence": confidence}
+    return {"auc": float(found.mean()), "low": low, "high": high} | counts
 
 
-def _aucs(suspicion: np.ndarray, wrong: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """The AUC of every resample (count,): the others, drawn so often, that lie below each flipped example."""
-    order = np.argsort(suspicion[~wrong])
-    below = np.pad(np.cumsum(drawn[:, ~wrong][:, order], axis=1), ((0, 0), (1, 0)))  # (count, others + 1)
-    others = suspicion[~wrong][order]
-    first, last = (np.searchsorted(others, suspicion[wrong], side) for side in ("left", "right"))
-    wins = ((below[:, first] + below[:, last]) / 2 * drawn[:, wrong]).sum(1, dtype=np.float64)
-    return wins / (wrong.sum() * (~wrong).sum())
+def placements(numbers: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The share of `others` (b,) that lies below each of `numbers` (a,), ties counted half, (a,).
+
+    >>> placements(np.array([1.0, 3.0]), np.array([0.0, 1.0]))
+    array([0.75, 1.  ])
+    """
+    ordered = np.sort(others)
+    return (np.searchsorted(ordered, numbers, "left") + np.searchsorted(ordered, numbers, "right")) / (2 * len(others))
 
 
 def losses(member: Trained, split: Split, epoch: int | str) -> np.ndarray:

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from attriflow import summary
-from attriflow.resamples import interval
+from attriflow.intervals import NONE, Effects
+from attriflow.paired import lost
+from attriflow.streams import stream
 from attriflow.summary import gridded
 
 # of an array of scores: what preparing its members took, what scoring them took, and what is kept of them meanwhile
@@ -25,6 +27,7 @@ RESOURCES = (
 NAIVE = "independent"  # the kind of ensemble that all others are measured against
 _TRAINING = ("train_seconds", "train_flops", "weights_bytes", "adapter_bytes", "stored_bytes")
 _SERVED = ("serve_seconds", "serve_flops", "seconds_a_query", "flops_a_query_amortised")
+_DRAWS = 1000  # of values together, in which the cheapest is found anew
 ANY = "any"  # in place of a kind of ensemble: whichever is cheapest
 _NUMBER = 4  # bytes of a number of a stored model
 
@@ -138,31 +141,33 @@ def arranged(table: pd.DataFrame) -> pd.DataFrame:
 def front(costs: Sequence[float], values: Sequence[float]) -> np.ndarray:
     """Which of several are on the Pareto front: nobody costs less and is worth as much, or costs as much for more.
 
+    One whose cost or worth is no number is not on it.
+
     >>> front([1, 2, 3, 3], [0.1, 0.5, 0.4, 0.6])
     array([ True,  True, False,  True])
     """
     costs, values = np.asarray(costs, float), np.asarray(values, float)
     as_cheap, as_good = costs[None] <= costs[:, None], values[None] >= values[:, None]
+    missing = np.isnan(costs) | np.isnan(values)
     better = (costs[None] < costs[:, None]) | (values[None] > values[:, None])
-    return ~(as_cheap & as_good & better).any(1)
+    return ~(as_cheap & as_good & better).any(1) & ~missing
 
 
 def tops(table: pd.DataFrame) -> pd.DataFrame:
     """Of every ensemble and size the point with the highest value, among dampings of the grid; labels are kept."""
     names = ["setting", "method", "truth", "ensemble", "models", "per_model"]
-    table = gridded(table)
-    return table.loc[table.groupby(names, sort=False, dropna=False)["value"].idxmax()]
+    return summary.best(gridded(table), names)
 
 
-def savings(table: pd.DataFrame, resampled: np.ndarray) -> Iterator[dict]:
+def savings(table: pd.DataFrame, effects: Effects, *, seed: int) -> Iterator[dict]:
     """What the cheapest ensemble saves that is as good as the largest naive one: a row a resource and kind of ensemble.
 
-    table: as the rule `price` writes it; resampled (rows, resamples): its bootstrap resamples, paired. As good is what
-    lies above the lower end of the naive one's interval. Both stand at their best points. `any` is over all kinds, the
-    naive one among them.
+    table: as the rule `price` writes it; label i has entry i of `effects`. As good is what lies above the lower end of
+    the naive one's interval. Both stand at their best points. `any` is over all kinds, the naive one among them.
 
-    saved: 1 - cost / naive_cost, with an interval over resamples in each of which the cheapest is found anew, no
-    further below the resampled naive one than that lower end; found: the share of resamples that have one. gap: the
+    saved: 1 - cost / naive_cost, with an interval over joint draws of all values (`Effects.drawn`) in each of which the
+    cheapest is found anew, no further below the drawn naive one than that lower end; found: the share of draws that
+    have one. NaN where the naive one has no interval. gap: the
     naive one's value minus that of the cheapest, with its paired interval. highest: the best value of the kind, at any
     cost. Where none of a kind is as good, there is only that.
     """
@@ -171,6 +176,7 @@ def savings(table: pd.DataFrame, resampled: np.ndarray) -> Iterator[dict]:
         if naive.empty:
             continue
         best = naive.loc[naive.models.idxmax()]
+        drawn = pd.DataFrame(effects[each.index].drawn(_DRAWS, stream(seed, "price", *names)), index=each.index)
         for resource in RESOURCES:
             for kind in (ANY, *each.kind.unique()):
                 some = each if kind == ANY else each[each.kind == kind]
@@ -178,13 +184,13 @@ def savings(table: pd.DataFrame, resampled: np.ndarray) -> Iterator[dict]:
                 described |= {"resource": resource, "kind": kind, "naive_models": best.models}
                 described |= {"naive_value": best.value, "naive_low": best.low, "naive_high": best.high}
                 described |= {"naive_cost": best[resource], "highest": some.value.max()}
-                yield described | _cheapest(some, best, resource, resampled)
+                yield described | _cheapest(some, best, resource, effects, drawn)
 
 
-def _cheapest(some: pd.DataFrame, naive: pd.Series, resource: str, resampled: np.ndarray) -> dict:
+def _cheapest(some: pd.DataFrame, naive: pd.Series, resource: str, effects: Effects, drawn: pd.DataFrame) -> dict:
     margin = naive.value - naive.low
-    costs, base = some[resource].to_numpy(float), resampled[naive.name]
-    as_good = resampled[some.index] >= base - margin  # (candidates, resamples)
+    costs, base = some[resource].to_numpy(float), drawn.loc[naive.name].to_numpy()
+    as_good = drawn.loc[some.index].to_numpy() >= base - margin  # (candidates, draws)
     least = np.where(as_good, costs[:, None], np.inf).min(0)
     saved = 1 - least[np.isfinite(least)] / naive[resource]
     found = {"found": as_good.any(0).mean(), "confidence": naive.confidence}
@@ -193,8 +199,9 @@ def _cheapest(some: pd.DataFrame, naive: pd.Series, resource: str, resampled: np
         return found
     # of several that cost the same the one that is worth most
     top = inside.sort_values([resource, "value"], ascending=[True, False]).iloc[0]
-    gap = interval(base - resampled[top.name], naive.confidence)
-    ends = interval(saved, naive.confidence)
+    gap = lost(effects, top.name, naive.name, naive.confidence)
+    outer = [(1 - naive.confidence) / 2, (1 + naive.confidence) / 2]
+    ends = np.quantile(saved, outer) if len(saved) else NONE
     return found | {
         "ensemble": top.ensemble,
         "models": top.models,

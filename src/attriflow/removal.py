@@ -15,6 +15,8 @@ from torch import nn
 from attriflow import engine
 from attriflow.data import Split
 from attriflow.device import CPU, inputs, labels
+from attriflow.intervals import mean, share
+from attriflow.io import expect_finite
 from attriflow.models import built
 from attriflow.runs import Run
 from attriflow.streams import stream
@@ -60,10 +62,14 @@ def chosen(table: pd.DataFrame, dampings: list[tuple[str, float | str]]) -> pd.D
 
 
 def named(scores: np.ndarray, counts: list[int], described: dict) -> Iterator[Removal]:
-    """The examples that scores (n, m) name most helpful: for each test example, and one set for all of them."""
+    """The examples that scores (n, m) name most helpful: for each test example, and one set for all of them.
+
+    Of equal scores the first examples. Raises ValueError for scores that are not finite.
+    """
     # ASSUME: the paper's removal protocol is not known to us; we remove the examples of highest score, for each test
     # example by its own scores and once for all of them by their mean.
     scores = np.asarray(scores, np.float64)
+    expect_finite(f"scores of {described.get('method', 'a method')}", scores)
     every = tuple(range(scores.shape[1]))
     for count in counts:
         for test in every:
@@ -177,23 +183,15 @@ def table(removals: list[Removal], changed: dict[str, np.ndarray]) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def summary(rows: pd.DataFrame, *, seed: int, resamples: int, confidence: float) -> pd.DataFrame:
-    """Means over test examples of those MEASURES that are there, between the ends of bootstrap intervals over them."""
+def summary(rows: pd.DataFrame, *, confidence: float) -> pd.DataFrame:
+    """Means over test examples of those MEASURES that are there, between the ends of intervals over them."""
     by = [name for name in rows.columns if name not in ("test_index", *MEASURES)]
     found = []
     for place, group in rows.groupby(by, sort=False, dropna=False):
         for measure in rows.columns.intersection(MEASURES, sort=False):
             values = group[measure].dropna().to_numpy()
             described = dict(zip(by, place, strict=True)) | {"measure": measure}
-            interval = _interval(values, seed, resamples, confidence)
-            found.append(described | interval | {"test_examples": len(values), "confidence": confidence})
+            low, high = (share if measure == "flipped" else mean)(values, confidence)
+            described |= {"value": values.mean() if len(values) else np.nan, "low": low, "high": high}
+            found.append(described | {"test_examples": len(values), "confidence": confidence})
     return pd.DataFrame(found)
-
-
-def _interval(values: np.ndarray, seed: int, resamples: int, confidence: float) -> dict[str, float]:
-    if not len(values):
-        return {"value": np.nan, "low": np.nan, "high": np.nan}
-    random = stream(seed, "removal", "bootstrap", len(values))  # the same test examples for all that is compared
-    means = values[random.integers(len(values), size=(resamples, len(values)))].mean(1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return {"value": values.mean(), "low": low, "high": high}

@@ -26,9 +26,8 @@ _MB = 10**6
 _PLAIN = 320 * _MB  # a fork of the process that has imported the libraries, 262 measured (`attriflow.warm`)
 _TORCH = 400 * _MB  # the same with torch: 255 measured, 310 once its libraries for matrices are in use
 _UNSAID = 4000 * _MB  # what a method may take that does not say
-_OUTPUTS = 3  # of a ground truth, at most, whose resampled ranks are held at once
 BESIDE = 500  # MB beside a job of a cluster: two processes of the workflow, 117 measured, and one with the libraries
-_CHUNK = 512  # test examples' worth of temporary arrays beside these
+_COMPARED = 2**22  # pairs of rows that are compared at once, or those of one test example where they are more
 
 
 @dataclass(frozen=True)
@@ -171,13 +170,12 @@ def _gather(job: Job, known: _Known) -> int:
 
 
 def _evaluate_further(job: Job, known: _Known) -> int:
-    """Scores of one adjustment at a time, their ranks, and what resamples of the seeds take at one amount."""
+    """Scores of one adjustment at a time, their ranks, and what leaving out each of the seeds takes."""
     seeds = max(len(source.job.settings["runs"]) for source in job.inputs["truths"])
     m = _examples(job.inputs["truths"][0].job)[1]
     amounts = max(len(source.job.settings["amounts"]) for source in job.inputs["truths"])
-    quadratic = 8 * m * seeds * (6 * amounts * seeds + 3 * job.settings["resamples"])
-    of_resamples = 8 * 8 * m * amounts * job.settings["resamples"]
-    return _PLAIN + 2 * _bytes(job, known, "scores") + 12 * _golds(job, known) + quadratic + of_resamples
+    quadratic = 8 * m * seeds * seeds * (6 * amounts + 3) + 8 * 8 * m * amounts * seeds
+    return _PLAIN + 2 * _bytes(job, known, "scores") + 12 * _golds(job, known) + quadratic
 
 
 def _agree(job: Job, known: _Known) -> int:
@@ -198,21 +196,17 @@ def _convergence(job: Job, known: _Known) -> int:
 def _evaluate(job: Job, known: _Known) -> int:
     m = _examples(job.inputs["scores"][0].job.inputs["prepared"][0].job)[1]
     rows = max(len(source.job.settings["runs"][0]) for source in job.inputs["truths"])
-    ranks = 4 * job.settings["resamples"] * rows * (_OUTPUTS * m + _CHUNK)
-    return _PLAIN + 2 * _bytes(job, known, "scores") + 4 * _bytes(job, known, "truths") + ranks
+    ranks = 24 * max(rows**2, min(_COMPARED, m * rows**2)) + 16 * rows * m * 8
+    return _PLAIN + 4 * _bytes(job, known, "scores") + 8 * _bytes(job, known, "truths") + ranks
 
 
 def _mislabel(job: Job, known: _Known) -> int:
-    return _TORCH + 4 * _bytes(job, known, "data") + 4 * _bytes(job, known, "prepared") + _resamples(job)
+    return _TORCH + 4 * _bytes(job, known, "data") + 4 * _bytes(job, known, "prepared")
 
 
 def _mislabel_baseline(job: Job, known: _Known) -> int:
     passes = 16 * _network(job, known).activations * _examples(job)[0]
-    return _TORCH + 4 * _bytes(job, known, "data") + 4 * _bytes(job, known, "models") + passes + _resamples(job)
-
-
-def _resamples(job: Job) -> int:
-    return 32 * job.settings["resamples"] * _examples(job)[0]  # how often each example is drawn, and sums of that
+    return _TORCH + 4 * _bytes(job, known, "data") + 4 * _bytes(job, known, "models") + passes
 
 
 def _mechanism(job: Job, known: _Known) -> int:
@@ -231,9 +225,7 @@ def _summarise(job: Job, known: _Known) -> int:
 
 def _compare(job: Job, known: _Known) -> int:
     return (
-        _PLAIN
-        + 20 * (_bytes(job, known, "tables") + _bytes(job, known, "curves"))
-        + 2 * _bytes(job, known, "resamples")
+        _PLAIN + 20 * (_bytes(job, known, "tables") + _bytes(job, known, "curves")) + 2 * _bytes(job, known, "effects")
     )
 
 
@@ -256,7 +248,7 @@ def _price(job: Job, known: _Known) -> int:
     return (
         _PLAIN
         + 40 * _bytes(job, known, "tables")
-        + 6 * _bytes(job, known, "resamples")
+        + 6 * _bytes(job, known, "effects")
         + 4 * _bytes(job, known, "described")
     )
 
@@ -266,7 +258,7 @@ def _costs(_job: Job, _known: _Known) -> int:
 
 
 def _sensitivity(job: Job, known: _Known) -> int:
-    return _PLAIN + 20 * _bytes(job, known, "tables") + 2 * _bytes(job, known, "resamples")
+    return _PLAIN + 20 * _bytes(job, known, "tables") + 2 * _bytes(job, known, "effects")
 
 
 def _extremes(job: Job, known: _Known) -> int:
@@ -331,9 +323,9 @@ def _reading(job: Job, known: _Known) -> float:
     return points * sum(_bytes(job, known, name) for name in job.inputs) / _BYTES
 
 
-def _resampling(job: Job, known: _Known) -> float:
-    """What is drawn again, beside."""
-    return 5 * _reading(job, known) + job.settings["resamples"] / 5
+def _measuring(job: Job, known: _Known) -> float:
+    """Intervals, beside."""
+    return 5 * _reading(job, known) + 20
 
 
 def _decomposing(job: Job, known: _Known) -> float:
@@ -395,11 +387,11 @@ _TIMES = {
     "stability": _decomposing,
     "mechanism": _decomposing,
     "variance": _decomposing,
-    "evaluate": _resampling,
-    "evaluate_further": _resampling,
-    "mislabel": _resampling,
-    "mislabel_baseline": _resampling,
-    "agree": _resampling,
+    "evaluate": _measuring,
+    "evaluate_further": _measuring,
+    "mislabel": _measuring,
+    "mislabel_baseline": _measuring,
+    "agree": _measuring,
 }
 
 

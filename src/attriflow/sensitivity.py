@@ -1,8 +1,8 @@
 """Sensitivity: how much each hyperparameter matters to a method, and what a value from elsewhere costs.
 
-All of it is the LDS (loss) at points of a method's grid. Differences between two points are taken in every bootstrap
-resample, of the same subsets and test examples for both (`attriflow.evaluation`), and have intervals of their own. The
-points that are compared are chosen once, on all subsets; the intervals do not count that choice.
+All of it is the LDS (loss) at points of a method's grid. Differences between two points, on the same subsets and test
+examples, have intervals of their own (`attriflow.paired`). The points that are compared are chosen once, on all
+subsets; the intervals do not count that choice. A point whose LDS is no number is neither the best nor the worst.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,10 @@ import pandas as pd
 
 from attriflow.defaults import default, stand_in
 from attriflow.hyperparameters import point_name
+from attriflow.intervals import Effects
+from attriflow.paired import halves
+from attriflow.paired import lost as interval_of_lost
 from attriflow.pairs import PAIRS, SIZE
-from attriflow.resamples import halves, interval
 from attriflow.summary import gridded, hyperparameters, lds_of_loss, ordered, written
 
 POINT = "point"  # in a column `hyperparameter`: all of them together
@@ -49,7 +51,7 @@ class Grid:
 
     def of_size(self) -> list["Grid"]:
         """One grid an ensemble size."""
-        return [Grid(table) for _, table in self.table.groupby(SIZE, sort=False)]
+        return [Grid(table) for _, table in self.table.groupby(SIZE, sort=False) if table.value.notna().any()]
 
     def at(self, place: int, **changes: str) -> int:
         """The place of the point that differs from that of `place` by these values.
@@ -82,7 +84,11 @@ class Grid:
 
     def highest(self, places: dict[str, int]) -> str:
         """The value whose place has the highest LDS."""
-        return max(places, key=lambda value: self.table.at[places[value], "value"])
+        return max(places, key=lambda value: np.nan_to_num(self.table.at[places[value], "value"], nan=-np.inf))
+
+    def lowest(self, places: dict[str, int]) -> str:
+        """The value whose place has the lowest LDS."""
+        return min(places, key=lambda value: np.nan_to_num(self.table.at[places[value], "value"], nan=np.inf))
 
 
 def grids(table: pd.DataFrame) -> Iterator[Grid]:
@@ -93,40 +99,41 @@ def grids(table: pd.DataFrame) -> Iterator[Grid]:
     table = gridded(lds_of_loss(table))
     table = table.assign(**{name: table[name].map(written) for name in [*hyperparameters(table), SIZE]})
     for _, found in table.groupby(_METHOD, sort=False):
-        yield Grid(found)
+        if found.value.notna().any():
+            yield Grid(found)
 
 
-def tables(table: pd.DataFrame, resampled: np.ndarray, kinds: dict[str, str]) -> dict[str, pd.DataFrame]:
+def tables(table: pd.DataFrame, effects: Effects, kinds: dict[str, str]) -> dict[str, pd.DataFrame]:
     """The three tables of a study, by name: `sensitivity`, `transfer`, `interactions`.
 
-    table: the measurements, of which place i has `resampled` (rows, resamples) i. kinds: the kind of each method.
+    table: the measurements, of which place i has entry i of `effects`. kinds: the kind of each method.
     """
     every = list(grids(table))
     found = {
-        "sensitivity": [row for grid in every for row in _sensitivity(grid, resampled, kinds)],
-        "transfer": list(_transfer(every, resampled)),
-        "interactions": [row for grid in every for row in _interactions(grid, resampled)],
+        "sensitivity": [row for grid in every for row in _sensitivity(grid, effects, kinds)],
+        "transfer": list(_transfer(every, effects)),
+        "interactions": [row for grid in every for row in _interactions(grid, effects)],
     }
     return {name: pd.DataFrame(rows, columns=_COLUMNS[name]) for name, rows in found.items()}
 
 
-def _sensitivity(grid: Grid, resampled: np.ndarray, kinds: dict[str, str]) -> Iterator[dict]:
+def _sensitivity(grid: Grid, effects: Effects, kinds: dict[str, str]) -> Iterator[dict]:
     for part in grid.of_size():
         for name in [*part.values, POINT] if part.values else []:
-            yield _where(part) | _row(part, name, resampled, kinds)
+            yield _where(part) | _row(part, name, effects, kinds)
     if SIZE in grid.values:
-        yield _where(grid) | _row(grid, SIZE, resampled, kinds)
+        yield _where(grid) | _row(grid, SIZE, effects, kinds)
 
 
-def _row(grid: Grid, name: str, resampled: np.ndarray, kinds: dict[str, str]) -> dict:
+def _row(grid: Grid, name: str, effects: Effects, kinds: dict[str, str]) -> dict:
     line, top = grid.line(name), grid.table.loc[grid.best]
-    worst = min(line, key=lambda value: grid.table.at[line[value], "value"])
+    worst = grid.lowest(line)
     values = {"hyperparameter": name, "values": len(line), "best": _value(grid, name), "worst": worst}
     values |= {"lds": top.value, "low": top.low, "high": top.high} | halves(grid.table)
-    values |= _renamed(_lost(grid, line[worst], grid.best, resampled), "range")
+    values |= _renamed(_lost(grid, line[worst], grid.best, effects), "range")
     given, used = _default(grid, name, kinds[top.method])
     values |= {"default": given, "stand_in": used}
-    return values | (_renamed(_lost(grid, line[used], grid.best, resampled), "regret") if used else {})
+    return values | (_renamed(_lost(grid, line[used], grid.best, effects), "regret") if used else {})
 
 
 def _default(grid: Grid, name: str, kind: str) -> tuple[object, str | None]:
@@ -145,7 +152,7 @@ def _default(grid: Grid, name: str, kind: str) -> tuple[object, str | None]:
     return named, point_name(grid.point(grid.at(grid.best, **used)))
 
 
-def _transfer(every: list[Grid], resampled: np.ndarray) -> Iterator[dict]:
+def _transfer(every: list[Grid], effects: Effects) -> Iterator[dict]:
     """The best values of each setting in every other, one at a time and all together."""
     parts = [part for grid in every for part in grid.of_size() if part.values]
     for part in parts:
@@ -158,10 +165,10 @@ def _transfer(every: list[Grid], resampled: np.ndarray) -> Iterator[dict]:
                 carried = other.point(other.best)
                 place = part.at(part.best, **(carried if name == POINT else {name: carried[name]}))
                 values = {"hyperparameter": name, "value": _value(other, name), "best": _value(part, name)}
-                yield {"carried_from": there["setting"]} | here | values | _lost(part, place, part.best, resampled)
+                yield {"carried_from": there["setting"]} | here | values | _lost(part, place, part.best, effects)
 
 
-def _interactions(grid: Grid, resampled: np.ndarray) -> Iterator[dict]:
+def _interactions(grid: Grid, effects: Effects) -> Iterator[dict]:
     """What is tuned at one value of what lies beneath, used at another."""
     for tuned, beneath in PAIRS:
         for part in [grid] if beneath == SIZE else grid.of_size():
@@ -173,7 +180,7 @@ def _interactions(grid: Grid, resampled: np.ndarray) -> Iterator[dict]:
                 for used_at, places in plane.items():
                     names = {"tuned": tuned, "beneath": beneath, "tuned_at": tuned_at, "used_at": used_at}
                     names |= {"value": tops[tuned_at], "best": tops[used_at]}
-                    lost = _lost(part, places[tops[tuned_at]], places[tops[used_at]], resampled)
+                    lost = _lost(part, places[tops[tuned_at]], places[tops[used_at]], effects)
                     yield _where(part) | names | lost
 
 
@@ -188,9 +195,9 @@ def _value(grid: Grid, name: str) -> str:
     return point_name(point) if name == POINT else point[name]
 
 
-def _lost(grid: Grid, place: int, best: int, resampled: np.ndarray) -> dict[str, float]:
+def _lost(grid: Grid, place: int, best: int, effects: Effects) -> dict[str, float]:
     """The LDS at a place, and how far it lies below that at the best, with its interval."""
-    low, high = interval(resampled[best] - resampled[place], grid.table.at[place, "confidence"])
+    low, high = interval_of_lost(effects, place, best, grid.table.at[place, "confidence"])
     value = grid.table.at[place, "value"]
     return {"lds": value, "lost": grid.table.at[best, "value"] - value, "lost_low": low, "lost_high": high}
 

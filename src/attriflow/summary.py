@@ -15,7 +15,7 @@ _MEASURED = [
     "truth", "metric", "output", "value", "auc", "low", "high", "first_half", "second_half", "ceiling", "seconds",
     "peak_mib",
 ]  # fmt: skip
-_COUNTS = ["rows", "test_examples", "flipped", "n", "confidence"]
+_COUNTS = ["rows", "test_examples", "constant", "flipped", "n", "confidence"]
 _POINT = ["point"]  # says what the hyperparameters say
 
 
@@ -41,7 +41,8 @@ def gridded(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Of each group the row with the highest value."""
+    """Of each group the row with the highest value; of those without a number none."""
+    table = table.dropna(subset="value")
     return table.loc[table.groupby(by, sort=False, dropna=False)["value"].idxmax()]
 
 

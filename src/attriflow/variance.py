@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from attriflow.intervals import mean
 from attriflow.io import expect_finite, expect_shape
-from attriflow.resamples import interval
-from attriflow.streams import stream
 
 MOST_BYTES = 256 * 2**20  # of the errors of all members, float32
 
@@ -119,11 +118,11 @@ def _centred(scores: np.ndarray) -> np.ndarray:
     return scores - scores.mean(0)
 
 
-def table(products: np.ndarray, *, seed: int, resamples: int, confidence: float) -> Iterator[dict]:
+def table(products: np.ndarray, *, confidence: float) -> Iterator[dict]:
     r"""A row for each half of the models, number of them and of changes: what the other half predicts, and what is so.
 
     products (m, K, D, K, D), as above; models of even number are one half. half: the one that is measured. predicted,
-    measured: means over test examples, with bootstrap intervals over these; least, most: of the choices of models of
+    measured: means over test examples, with intervals over these; least, most: of the choices of models of
     which `measured` is the mean. single, within, between: $\sigma^2$, $c_w$, $c_b$ of the other half. gain: how much
     more changes of the same models help, $(1 - 1/D)(\sigma^2 - c_w) / K$; excess: by how much as many models would be
     better, $(D - 1)(c_w - c_b) / (KD)$. Raises ValueError for fewer than four models.
@@ -131,21 +130,18 @@ def table(products: np.ndarray, *, seed: int, resamples: int, confidence: float)
     m, models, changes = products.shape[:3]
     if models < 4:
         raise ValueError(f"{models} models leave a half with one, which has no c_b; expected at least 4")
-    draws = stream(seed, "variance", "bootstrap", m).multinomial(m, np.full(m, 1 / m), resamples) / m  # (resamples, m)
-    weights = np.concatenate([np.full((1, m), 1 / m), draws])  # the first is no resample
     halves = [products[:, half::2, :, half::2] for half in (0, 1)]
     for half in (0, 1):
-        moments = Moments.of(np.tensordot(weights, halves[1 - half], 1))
-        here = np.tensordot(weights, halves[half], 1)
+        moments, here = Moments.of(halves[1 - half]), halves[half]  # of every test example
         for count in range(1, here.shape[1] + 1):
             for number in _numbers(changes):
-                found = measured(here, count, number)  # (rotations, 1 + resamples)
+                found = measured(here, count, number)  # (rotations, m)
                 row = {"half": half, "models": count, "per_model": number}
                 for name, values in (("predicted", moments.predicted(count, number)), ("measured", found.mean(0))):
-                    ends = interval(values[1:], confidence)
-                    row |= {name: values[0], f"{name}_low": ends[0], f"{name}_high": ends[1]}
-                row |= {"least": found[:, 0].min(), "most": found[:, 0].max()}
-                single, within, between = (each[0] for each in (moments.single, moments.within, moments.between))
+                    ends = mean(values, confidence)
+                    row |= {name: values.mean(), f"{name}_low": ends[0], f"{name}_high": ends[1]}
+                row |= {"least": found.mean(1).min(), "most": found.mean(1).max()}
+                single, within, between = (each.mean() for each in (moments.single, moments.within, moments.between))
                 row |= {"single": single, "within": within, "between": between}
                 row["gain"] = (1 - 1 / number) * (single - within) / count if number > 1 else 0.0
                 row["excess"] = (number - 1) * (within - between) / (count * number) if number > 1 else 0.0

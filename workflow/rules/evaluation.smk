@@ -11,7 +11,7 @@ rule evaluate:
         unpack(needs("evaluation/{setting}/{ensemble}/{method}/{point}")),
     output:
         table="results/evaluation/{setting}/{ensemble}/{method}/{point}.csv",
-        resamples="results/evaluation/{setting}/{ensemble}/{method}/{point}.npz",
+        effects="results/evaluation/{setting}/{ensemble}/{method}/{point}.npz",
         made="results/evaluation/{setting}/{ensemble}/{method}/{point}.made.json",
     log:
         "logs/evaluation/{setting}/{ensemble}/{method}/{point}.log",

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from attriflow import choices, resamples
+from attriflow import choices, paired
 from attriflow.io import load_json, save_table
 from attriflow.job import Job, run
 
@@ -13,8 +13,8 @@ def main(job: Job):
         names = {key: each[key] for key in ("setting", "ensemble", "method")} | each["costly"]
         chosen += choices.said(names, load_json(path))
         curves.append(pd.read_csv(curve).assign(**names))
-    measured, resampled = resamples.load(job.inputs("tables"), job.inputs("resamples"))
-    found = choices.table(measured, resampled, pd.DataFrame(chosen), job.settings["grad_dot"])
+    measured, effects = paired.load(job.inputs("tables"), job.inputs("effects"))
+    found = choices.table(measured, effects, pd.DataFrame(chosen), job.settings["grad_dot"])
     save_table(job.outputs["selection"], found)
     save_table(job.outputs["curves"], pd.concat(curves, ignore_index=True))
 

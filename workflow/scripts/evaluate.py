@@ -2,12 +2,12 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 
-from attriflow import sizes
+from attriflow import paired, sizes
 from attriflow.evaluation import disjoint
 from attriflow.hyperparameters import point_name
+from attriflow.intervals import Effects
 from attriflow.io import load_arrays, load_json, save_arrays, save_table
 from attriflow.job import Job, run
 from attriflow.runs import Run
@@ -28,7 +28,7 @@ def main(job: Job):
     }
     made = {name: (*cost, damping) for name, cost, damping in zip(scores, costs, dampings, strict=True)}
     options = {key: settings[key] for key in ("resamples", "confidence")}
-    rows, resampled = [], []
+    rows, effects = [], []
     for truth, path in zip(settings["truths"], job.inputs("truths"), strict=True):
         measured = load_arrays(path)
         runs = [Run.from_dict(json.loads(each)) for each in measured["runs"]]
@@ -39,14 +39,14 @@ def main(job: Job):
             evaluate = job.registry.load("evaluation", metric).evaluate
             for row in evaluate(scores.items(), measured, seed=job.seed, **options):
                 point = row["point"]
-                resampled.append(row.pop("resampled"))
+                effects.append(row.pop("effects", Effects.unknown(row["value"])))
                 seconds, peak, damping = made[point]
                 described = {key: settings[key] for key in ("setting", "ensemble", "method")}
                 described |= resolved(points[point], damping)
                 described |= {"truth": truth["truth"], "metric": metric, "confidence": settings["confidence"]} | row
                 rows.append(described | {"seconds": seconds, "peak_mib": peak})
     save_table(job.outputs["table"], pd.DataFrame(rows))
-    save_arrays(job.outputs["resamples"], {"resampled": np.array(resampled, np.float32)})  # (rows, resamples)
+    save_arrays(job.outputs["effects"], paired.arrays(effects))  # an entry for every row of the table
 
 
 if __name__ == "__main__":

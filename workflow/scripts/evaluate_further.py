@@ -27,9 +27,8 @@ def main(job: Job):
     rows, by_seeds, profiles = [], [], []
     for words, truths in golds(job):
         comparisons = gold.compare(truths)
-        drawn = gold.resampled(truths["centred"].seeds, settings["resamples"], job.seed)
         for name, predicted in gold.points(scores.items(), truths["centred"]):
-            found = gold.measurements(truths, predicted, comparisons, drawn, settings["confidence"])
+            found = gold.measurements(truths, predicted, comparisons, settings["confidence"])
             rows += [described[name] | words | row for row in found]
             by_seeds += [described[name] | words | row for row in gold.by_seeds(truths, predicted, comparisons)]
             profiles += [described[name] | words | row for row in gold.profile(predicted)]

@@ -20,7 +20,7 @@ def main(job: Job):
     models = list(dict.fromkeys(each["name"] for each in members))
     truths = measured(job, [Run.from_dict(each["run"]) for each in members])
     dampings = mechanism.dampings(settings["grid"])
-    options = {"seed": job.seed, "resamples": settings["resamples"], "confidence": settings["confidence"]}
+    options = {"confidence": settings["confidence"]}
     progress = job.progress(len(settings["points"]) * sum(sizes.counts(sizes.read(settings["sizes"]))), "member")
     rows = []
     for point in settings["points"]:

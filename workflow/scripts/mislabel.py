@@ -12,7 +12,6 @@ from attriflow.scoring import resolved, scored
 def main(job: Job):
     settings, blocks, wanted = job.settings, job.inputs("prepared"), sizes.read(job.settings["sizes"])
     wrong = mislabel.flipped(load_split(job.input("data")))
-    drawn = mislabel.resampled(wrong, settings["resamples"], job.seed)
     selection = load_json(job.input("selection")) if "selection" in job.spec["inputs"] else {}
     self_influence = job.registry.load("scores", settings["kind"]).self_influence
     named = {key: settings[key] for key in ("setting", "ensemble", "method")}
@@ -23,7 +22,7 @@ def main(job: Job):
             self_influence, lambda size: prepared.members(blocks, size), point, wanted, selection, settings["method"]
         ):
             described = named | size.columns | settings["costly"] | resolved(point, damping)
-            rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))
+            rows.append(described | mislabel.detection(suspicion, wrong, settings["confidence"]))
         progress()
     save_table(job.outputs["table"], pd.DataFrame(rows))
 

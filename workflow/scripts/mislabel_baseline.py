@@ -19,7 +19,6 @@ from attriflow.sizes import EnsembleSize
 def main(job: Job):
     settings, split = job.settings, load_split(job.input("data"))
     wrong = mislabel.flipped(split)
-    drawn = mislabel.resampled(wrong, settings["resamples"], job.seed)
     build = builder(job.registry, settings["model"], split.shape, split.classes, split.tokens)
     models = zip(job.inputs("models"), job.adapters(), settings["members"], strict=True)
     every = [
@@ -33,7 +32,7 @@ def main(job: Job):
         losses = partial(mislabel.losses, split=split, epoch=epoch)
         for size, suspicion, _ in scored(running_mean, partial(of_members, losses, every), {}, wanted, {}):
             described = named | size.columns | {"epoch": epoch}
-            rows.append(described | mislabel.detection(suspicion, wrong, drawn, settings["confidence"]))
+            rows.append(described | mislabel.detection(suspicion, wrong, settings["confidence"]))
     save_table(job.outputs["table"], pd.DataFrame(rows))
 
 

@@ -40,9 +40,8 @@ def main(job: Job):
     )
     rows = removal.table(removals, removal.changes(measured, repeats)).assign(repeats=repeats)
     rows["test_index"] = split.test_index[rows.test_index]  # the user's rows, in the tables that users read
-    options = {key: settings[key] for key in ("resamples", "confidence")}
     save_table(job.outputs["changes"], rows)
-    save_table(job.outputs["summary"], removal.summary(rows, seed=job.seed, **options))
+    save_table(job.outputs["summary"], removal.summary(rows, confidence=settings["confidence"]))
 
 
 def evaluated(job: Job) -> pd.DataFrame:

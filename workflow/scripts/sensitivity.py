@@ -1,14 +1,14 @@
 """Say how much each hyperparameter of a study matters, and what values from elsewhere cost."""
 
-from attriflow import resamples
+from attriflow import paired
 from attriflow.io import save_table
 from attriflow.job import Job, run
 from attriflow.sensitivity import tables
 
 
 def main(job: Job):
-    measured, resampled = resamples.load(job.inputs("tables"), job.inputs("resamples"))
-    for name, found in tables(measured, resampled, job.settings["kinds"]).items():
+    measured, effects = paired.load(job.inputs("tables"), job.inputs("effects"))
+    for name, found in tables(measured, effects, job.settings["kinds"]).items():
         save_table(job.outputs[name], found)
 
 

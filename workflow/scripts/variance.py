@@ -29,7 +29,7 @@ def main(job: Job):
     )
     named = {key: settings[key] for key in ("setting", "ensemble", "method")} | settings["costly"] | point
     named |= {"reference_models": len(settings["reference"]), "reference_error": error.mean()}
-    options = {"seed": job.seed, "resamples": settings["resamples"], "confidence": settings["confidence"]}
+    options = {"confidence": settings["confidence"]}
     save_table(job.outputs["table"], pd.DataFrame([named | row for row in variance.table(found, **options)]))
 
 

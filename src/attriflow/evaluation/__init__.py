@@ -4,9 +4,11 @@ A kind is a file with
     TRUTH = "subsets"                                                   the kind of ground truth that it reads
     evaluate(scores, truth, *, seed, resamples, confidence) -> rows     for every (name, (n, m)) of `scores`
 A row is a mapping with point (the name), output, value, low, high, ceiling, how many rows (subsets, left-out examples)
-and test_examples it is a mean over, first_half and second_half, the value on the rows of even and of odd number, and
-resampled (resamples,), the value in every bootstrap resample, centred on it: low and high are its percentiles.
-Resamples are the same for all scores on the same truth, so the percentiles of a difference are its interval.
+and test_examples it is a mean over, how many further test examples are constant and left out, first_half and
+second_half, the value on the rows of even and of odd number, and effects (`attriflow.intervals.Effects`), what rows and
+test examples do to the value: those of a difference on one truth are differences of effects. A metric may leave effects
+out; then nothing it measures has an interval of a difference. resamples: how many numbers effects may keep of what rows
+and test examples do together.
 """
 
 from attriflow.runs import Run

@@ -138,12 +138,12 @@ def caption(figure: Figure, text: str):
 
 
 def counts(table: pd.DataFrame) -> str:
-    """`50 subsets and 200 test examples; 95 % bootstrap intervals over both`."""
+    """`50 subsets and 200 test examples; 95 % intervals over both`."""
     unit = {"lds": "subsets", "leave_one_out": "left-out examples"}.get(table.metric.iloc[0], "rows")
     rows, tests = sorted(table.rows.unique()), sorted(table.test_examples.unique())
     number = lambda values: " / ".join(str(int(value)) for value in values)  # noqa: E731
     percent = f"{table.confidence.iloc[0]:.0%}".replace("%", " %")
-    return f"n = {number(rows)} {unit} and {number(tests)} test examples; {percent} bootstrap intervals over both"
+    return f"n = {number(rows)} {unit} and {number(tests)} test examples; {percent} intervals over both"
 
 
 def draw_ceiling(axes: Axes, table: pd.DataFrame, *, upright: bool = False):

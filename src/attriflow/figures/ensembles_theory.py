@@ -28,7 +28,7 @@ def draw(theory: pd.DataFrame) -> Figure:
         f"variance of that mean's scores; mean over {theory.test_examples.min()} or more test examples. Left: mean "
         f"square of one error and mean products of two, of the same and of different models, in both halves of the "
         f"models. Middle and right: the squared error of the mean of K models with D members each, measured on one "
-        f"half (points, {percent} bootstrap intervals over test examples) and predicted from the other (lines). "
+        f"half (points, {percent} intervals over test examples) and predicted from the other (lines). "
         f"Dotted: the floor that more members of the same models cannot pass. Dashed: the reference's own error, a "
         f"part of all.",
     )

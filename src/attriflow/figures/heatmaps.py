@@ -76,7 +76,8 @@ def _panel(axes: Axes, plane: pd.DataFrame, low: float, high: float):
     for (row, column), value in np.ndenumerate(plane.to_numpy()):
         colour = "white" if value < (low + high) / 2 else "black"
         axes.text(column, row, f"{value:.2f}".replace("0.", "."), ha="center", va="center", fontsize=4.5, color=colour)
-    axes.plot(range(plane.shape[1]), plane.to_numpy().argmax(0), "o", markersize=11, fillstyle="none", color="#D55E00")
+    best = plane.fillna(-np.inf).to_numpy().argmax(0)
+    axes.plot(range(plane.shape[1]), best, "o", markersize=11, fillstyle="none", color="#D55E00")
     for axis, names in ((axes.xaxis, plane.columns), (axes.yaxis, plane.index)):
         axis.set_ticks(range(len(names)), names)
         axis.set_label_text(names.name.replace("_", " "), fontsize=6.5)

@@ -53,7 +53,7 @@ def draw(mislabel: pd.DataFrame) -> Figure:
     _style.caption(
         figure,
         f"Area under the ROC curve with which self-influence tells training examples with a flipped label from the "
-        f"others, on a logit axis, {_counts(table)}; {percent} bootstrap intervals over examples, flipped and others "
+        f"others, on a logit axis, {_counts(table)}; {percent} intervals over examples, flipped and others "
         f"apart. Other hyperparameters at the values with the highest AUC. Dashed: the training loss, mean over "
         f"members, at its best epoch; what any method must beat. Dotted: chance. Dampings: each method's own unit.",
     )

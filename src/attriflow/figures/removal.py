@@ -53,7 +53,7 @@ def draw(removal: pd.DataFrame) -> Figure:
     _style.caption(
         figure,
         f"Training without the {numbers} examples of highest score (k), against training on all of them; means of "
-        f"{removal.repeats.iloc[0]} repeats and up to {removal.test_examples.max()} test examples, {percent} bootstrap "
+        f"{removal.repeats.iloc[0]} repeats and up to {removal.test_examples.max()} test examples, {percent} "
         f"intervals over test examples. Grey: random removals of as many. λ: damping; the other "
         f"hyperparameters are the best at it, by the LDS on the subsets of the run.",
     )

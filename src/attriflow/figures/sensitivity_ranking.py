@@ -26,7 +26,7 @@ def draw(sensitivity: pd.DataFrame) -> Figure:
         figure,
         "Bars: LDS (loss) at the best point less that at the worst value of one hyperparameter, all others as at the "
         "best point, with the largest ensemble. Diamonds: less that at the value that a library sets by itself, or at "
-        "the nearest of the grid. Lines: bootstrap intervals of the difference, over subsets and test examples; best "
+        "the nearest of the grid. Lines: intervals of the difference, over subsets and test examples; best "
         "and worst are chosen on these very subsets.",
     )
     return figure

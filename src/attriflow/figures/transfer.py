@@ -36,7 +36,7 @@ def draw(transfer: pd.DataFrame) -> Figure:
     _style.caption(
         figure,
         "Rows: the setting that a method is tuned on; columns: the one that it is used on. LDS (loss) that the best "
-        "point of the one loses against the best point of the other, with the largest ensemble, and the bootstrap "
+        "point of the one loses against the best point of the other, with the largest ensemble, and the "
         "interval of the difference, over subsets and test examples. Both points are the best on the subsets that they "
         "are scored on. On the diagonal the LDS of the best. Grey: the method does not run there.",
     )

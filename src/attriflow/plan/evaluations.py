@@ -20,7 +20,7 @@ def add_evaluation(plan: Jobs, scores: Job, ensembled: Job, truths: list[Job]) -
         "evaluate",
         scores.stem.replace("scores/", "evaluation/", 1),
         settings | {"metrics": metrics} | plan.config["evaluation"],
-        {"table": "csv", "resamples": "npz"},
+        {"table": "csv", "effects": "npz"},
         {
             "scores": [Source(scores, "scores")],
             "ensemble": [Source(ensembled, "ensemble")],
@@ -40,7 +40,7 @@ def add_evaluation_of_further(plan: Jobs, scores: Job, furthered: list[Job], tru
         {key: scores.settings[key] for key in copied}
         | _model_seed(plan, scores.settings["ensemble"])
         | {"truths": _described(furthered), "retrained": _described(retrained)}
-        | plan.config["evaluation"],
+        | plan.confidence,
         {"further": "csv", "seeds": "seeds.csv", "profile": "profile.csv"},
         {
             "scores": [Source(scores, "scores")],
@@ -67,7 +67,7 @@ def add_final_model(
     plan.add(
         "agree",
         f"evaluation/{setting}/{ensemble}/agreement",
-        named | {"truths": _described(furthered), "retrained": _described(retrained)} | plan.config["evaluation"],
+        named | {"truths": _described(furthered), "retrained": _described(retrained)},
         {"truths": "csv", "profile": "profile.csv"},
         {
             "truths": [Source(truth, "truth") for truth in furthered],
@@ -91,7 +91,7 @@ def add_mislabel(plan: Jobs, scores: Job, grid: Grid, data: Job):
     plan.add(
         "mislabel",
         f"{scores.stem.replace('scores/', 'evaluation/', 1)}/mislabel",
-        scores.settings | {"cheap": points} | plan.config["evaluation"],
+        scores.settings | {"cheap": points} | plan.confidence,
         {"table": "csv"},
         inputs | {"data": [Source(data, "data")]},
         [("scores", kind)],
@@ -122,7 +122,7 @@ def add_mislabel_baseline(
         {"setting": setting, "ensemble": ensemble, "model": model, "sizes": [size.written for size in wanted]}
         | {"members": described}
         | {"epochs": [*kept, "last"]}
-        | plan.config["evaluation"],
+        | plan.confidence,
         {"table": "csv"},
         {"models": [Source(each, "model") for each in models[: len(described)]], "data": [Source(data, "data")]}
         | adapters_of(plan, setting, ensemble, models[: len(described)]),
@@ -154,7 +154,7 @@ def add_mechanism(plan: Jobs, scores: Job, truths: list[Job]):
     plan.add(
         "mechanism",
         f"{scores.stem.replace('scores/', 'evaluation/', 1)}/mechanism",
-        selection.job.settings | {"grid": sorted(grid), "truths": described} | plan.config["evaluation"],
+        selection.job.settings | {"grid": sorted(grid), "truths": described} | plan.confidence,
         {"table": "csv"},
         {
             "prepared": scores.inputs["prepared"],

@@ -89,6 +89,11 @@ class Jobs:
         self.prefix = "" if config["study"] == "default" else config["study"] + "/"  # of tables and figures of a study
         self._scripts = scripts
 
+    @property
+    def confidence(self) -> dict[str, float]:
+        """What jobs with intervals are told; the numbers kept of a measurement are the business of `evaluate` alone."""
+        return {"confidence": self.config["evaluation"]["confidence"]}
+
     def room(self, room: str) -> list[Job]:
         """The jobs of a room, in order."""
         return [job for job in self.jobs.values() if job.room == room]

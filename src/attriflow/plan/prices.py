@@ -30,7 +30,7 @@ def add_prices(plan: Jobs, evaluated: list[Job]) -> Job | None:
         {"ensembles": "csv", "savings": "savings.csv"},
         {
             "tables": [Source(job, "table") for job in priced],
-            "resamples": [Source(job, "resamples") for job in priced],
+            "effects": [Source(job, "effects") for job in priced],
             "scores": [Source(job, "scores") for job in scored],
             "described": [source for job in priced for source in job.inputs["ensemble"]],
             "queries": [Source(add_query(plan, job), "query") for job in scored],
@@ -60,9 +60,7 @@ def _add_variance(plan: Jobs, evaluation: Job, priced: list[Job]):
     plan.add(
         "variance",
         f"{evaluation.stem}/variance",
-        {key: scores.settings[key] for key in copied}
-        | {"size": size.written, "reference": others}
-        | plan.config["evaluation"],
+        {key: scores.settings[key] for key in copied} | {"size": size.written, "reference": others} | plan.confidence,
         {"table": "csv"},
         {
             "prepared": scores.inputs["prepared"],

@@ -87,7 +87,7 @@ def _add_choices(plan: Jobs, evaluated: list[Job]) -> Job | None:
         {"selection": "csv", "curves": "curves.csv"},
         {
             "tables": [Source(job, "table") for job in evaluated],
-            "resamples": [Source(job, "resamples") for job in evaluated],
+            "effects": [Source(job, "effects") for job in evaluated],
             "selections": [Source(job, "selection") for job in choosing],
             "curves": [Source(job, "curve") for job in choosing],
         },
@@ -128,7 +128,7 @@ def _add_sensitivity(plan: Jobs, evaluated: list[Job]) -> Job:
         {"sensitivity": "csv", "transfer": "transfer.csv", "interactions": "interactions.csv"},
         {
             "tables": [Source(job, "table") for job in evaluated],
-            "resamples": [Source(job, "resamples") for job in evaluated],
+            "effects": [Source(job, "effects") for job in evaluated],
         },
     )
 
@@ -167,7 +167,7 @@ def add_removal(plan: Jobs, setting: str, evaluated: list[Job]) -> list[Job]:
         training
         | {"setting": setting, "dampings": list(entry["dampings"].items()), "points": points}
         | copied
-        | plan.config["evaluation"],
+        | plan.confidence,
         {"changes": "changes.csv", "summary": "summary.csv"},
         {
             "data": [Source(data, "data")],
