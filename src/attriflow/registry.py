@@ -103,12 +103,6 @@ class Registry:
         """The literal assignments at the top of a kind's file, `TRAIN_EXAMPLES = 60000`."""
         return _constants(self.path(room, kind))
 
-    def names_of_files(self, room: str, kind: str) -> set[str]:
-        """The hyperparameters of a kind that name a file."""
-        functions = _functions(self.path(room, kind))
-        taken = [each for function in functions.keys() & _TAKING for each in _keywords(functions[function]).items()]
-        return {name for name, each in taken if re.search(r"\bPath\b", each.annotation)}
-
     def wrong_plugins(self) -> list[str]:
         """Why files of the user's are no kinds: a line each, which names the file."""
         files = [(room, path) for room in ROOMS if self.plugins for path in _files(self.plugins / room).values()]

@@ -6,7 +6,7 @@ whole numbers are asked for.
 
 import ast
 
-from attriflow.config.shape import _resolve
+from attriflow.config.shape import resolve
 from attriflow.hyperparameters import problem
 from attriflow.registry import Registry
 
@@ -65,7 +65,7 @@ def _whole_words(annotation: str) -> list[str]:
 
 
 def _by_schema(value, schema: dict, root: dict):
-    schema = _resolve(schema, root)
+    schema = resolve(schema, root)
     if isinstance(value, dict):
         known, other = schema.get("properties", {}), schema.get("additionalProperties")
         inner = {key: known.get(key, other if isinstance(other, dict) else {}) for key in value}

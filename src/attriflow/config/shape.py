@@ -67,7 +67,7 @@ def _lines(error: jsonschema.ValidationError, schema: dict):
         for key in error.validator_value:
             if key not in value and (key not in meant or error.schema.get("additionalProperties") is not False):
                 asked = f" Did you mean it by '{meant[key]}'?" if key in meant else ""
-                yield f"{path(*where, key)}: missing; {_resolve(known[key], schema)['description']}{asked}"
+                yield f"{path(*where, key)}: missing; {resolve(known[key], schema)['description']}{asked}"
     else:
         yield f"{path(*where)}: {_demand(error)}, not {shown(value)}{_hint(value, error)}"
 
@@ -153,10 +153,10 @@ def step(key) -> str:
 
 def filled(value, schema: dict, root: dict):
     """A value with the defaults of its schema, a part of `root`, for what it leaves out."""
-    schema = _resolve(schema, root)
+    schema = resolve(schema, root)
     if isinstance(value, dict):
         for key, inner in schema.get("properties", {}).items():
-            resolved = _resolve(inner, root)
+            resolved = resolve(inner, root)
             if key not in value and "default" in resolved:
                 value[key] = copy.deepcopy(resolved["default"])
             if key in value:
@@ -168,7 +168,8 @@ def filled(value, schema: dict, root: dict):
     return value
 
 
-def _resolve(schema: dict, root: dict) -> dict:
+def resolve(schema: dict, root: dict) -> dict:
+    """A schema, or what it refers to in the whole one."""
     if "$ref" not in schema:
         return schema
     target = root

@@ -1,12 +1,12 @@
 """Jobs: what makes what, from what, with which values and code; and a collection of them that grows."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from attriflow import provenance
+from attriflow import hyperparameters, provenance
 from attriflow.config import ConfigError, chosen_of
 from attriflow.fingerprint import fingerprint
 from attriflow.registry import Registry
@@ -133,8 +133,10 @@ class Jobs:
 
     def _sums_of_files(self, kinds: tuple[tuple[str, str], ...], settings: dict) -> dict[str, str]:
         """SHA-256 of the files that hyperparameters of these kinds name, those with the annotation `Path`."""
-        names = {name for room, kind in kinds for name in self.registry.names_of_files(room, kind)}
-        files = sorted(set(_values(settings, names))) if names else []
+        annotations = {name: each for kind in kinds for name, each in self.registry.annotations(*kind).items()}
+        annotations = {name: each for name, each in annotations.items() if "Path" in each}
+        named = _values(settings, annotations.keys()) if annotations else ()
+        files = sorted({str(file) for name, each in named for file in hyperparameters.files(each, annotations[name])})
         if missing := [path for path in files if not Path(path).is_file()]:
             raise ConfigError([f"{missing[0]}: no such file; a hyperparameter names it"])
         return {path: provenance.sha256(Path(path)) for path in files}
@@ -153,13 +155,12 @@ class Jobs:
         return self.config["ensembles"][job.settings["ensemble"]]["kind"]
 
 
-def _values(held: object, names: set[str]) -> Iterator[str]:
-    """The texts under these keys, at any depth."""
+def _values(held: object, names: Set[str]) -> Iterator[tuple[str, object]]:
+    """What stands under these keys, at any depth, and the key."""
     if isinstance(held, dict):
         for key, value in held.items():
-            listed = value if isinstance(value, list) else [value]
-            if key in names:
-                yield from (each for each in listed if isinstance(each, str))
+            if key in names:  # a list may be one value, or several of a sweep
+                yield from ((key, each) for each in (value, *(value if isinstance(value, list) else ())))
             yield from _values(value, names)
     elif isinstance(held, list | tuple):
         for each in held:
