@@ -31,7 +31,8 @@ device: cpu
 dtype: float64
 plugins: null
 datasets:
-  digits: {kind: digits, train: 60, test: 12, standardise: true, label_noise: {fraction: 0.1, seed: 0}}
+  digits:
+    {kind: digits, train: 60, test: 12, standardise: true, task: classification, label_noise: {fraction: 0.1, seed: 0}}
 settings:
   digits_mlp:
     dataset: digits
@@ -148,7 +149,8 @@ def of_types(node: dict, types: set[str], place: tuple):
     for word, step in (("minimum", -1), ("maximum", 1), ("exclusiveMinimum", 0), ("exclusiveMaximum", 0)):
         if word in node and "array" not in types:
             yield case(word, place, number(node[word] + step))
-    for name in ["nonsense", "", *map(str.upper, node.get("enum", [])), *(f"{each} " for each in node.get("enum", []))]:
+    words = [each for each in node.get("enum", []) if isinstance(each, str)]
+    for name in ["nonsense", "", *map(str.upper, words), *(f"{each} " for each in words)]:
         if "enum" in node:
             yield case("enum", place, name)
     if "pattern" in node:
