@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from attriflow import flops
 from attriflow.device import inputs, labels
 from attriflow.gradients import Factors, Gradients, per_example
+from attriflow.outputs import IGNORED
 from attriflow.products import (
-    IGNORED,
     Problem,
-    backward_examples,
     differentiable,
-    forward_examples,
-    forward_hessian,
+    of_examples,
     right_way,
     shares,
 )
@@ -121,7 +119,7 @@ def example_products(
     _expect_one_precision(model, gradients)
     problem = Problem.of(model, inputs(model, x), labels(model, y))
     way = right_way("hessian", problem, max(1, _room(problem) // 2))
-    one = forward_examples if way is forward_hessian else backward_examples
+    one = of_examples(way, problem)
     order = gradients.order(problem.state)
     direction = torch.empty_like(v).index_copy_(0, order, v)
     step = max(1, _CHUNK_BYTES // (8 * (activations(model, problem.x) + 4 * len(v))))  # 4: the state's, ours, both

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from attriflow.device import inputs
+from attriflow.models._outputs import two_logits
 
 _BATCH = 500
 
@@ -42,6 +43,7 @@ def _seen(model: nn.Module, x: np.ndarray) -> tuple[nn.Linear, Tensor]:
     try:
         with torch.no_grad():
             logits = model(inputs(model, x))
+            logits = logits[..., 1:] if two_logits in model._forward_hooks.values() else logits  # the layer gave one
             made = nn.functional.linear(given[-1][1], given[-1][0].weight, given[-1][0].bias) if given else None
     finally:
         for handle in handles:

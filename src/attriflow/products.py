@@ -21,12 +21,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vjp, vmap
+from torch.func import grad, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from attriflow.outputs import loss
-
-IGNORED = -100  # SOURCE: torch's cross_entropy, ignore_index: a position with this label has no loss
+from attriflow.gradients.general import called
+from attriflow.outputs import IGNORED, loss
 
 _FEW = 8  # examples at which a product is compared with finite differences
 _STEPS = (1e-5, 1e-6)  # of finite differences, in lengths of the parameters
@@ -56,7 +55,7 @@ class Problem:
 
     def outputs(self, state: dict[str, Tensor]) -> Tensor:
         """Logits (n, ..., c), or outputs (n, 1) of a regression, with these parameters."""
-        return functional_call(self.model, state, (self.x,))
+        return called(self.model, state, self.x)
 
     def total(self, state: dict[str, Tensor]) -> Tensor:
         """The summed loss."""
@@ -165,9 +164,9 @@ def backward_changes(some: Problem, vectors: Tensor) -> Tensor:
     return _changes(some.outputs(state), state, vectors)
 
 
-def backward_examples(some: Problem, vector: Tensor) -> Tensor:
-    """The Hessian of every example's loss times one vector (p,), one example after the other: (n, p)."""
-    return torch.cat([backward_hessian(some.take(slice(i, i + 1)), vector[None]) for i in range(len(some.x))])
+def one_by_one(way: Way, some: Problem, vector: Tensor) -> Tensor:
+    """The Hessian of every example's loss times one vector (p,) by a way, one example after the other: (n, p)."""
+    return torch.cat([way(some.take(slice(i, i + 1)), vector[None]) for i in range(len(some.x))])
 
 
 def _leaves(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -188,6 +187,25 @@ def _changes(values: Tensor, state: dict[str, Tensor], vectors: Tensor) -> Tenso
     return torch.stack([
         torch.autograd.grad(pulled, probe, v, retain_graph=True, materialize_grads=True)[0] for v in vectors
     ])  # fmt: skip
+
+
+def of_examples(way: Way, problem: Problem) -> Callable[[Problem, Tensor], Tensor]:
+    """The Hessian of every example's loss times one vector, by a way that is right: of some examples, and a vector.
+
+    All examples at once where that can be done, and gives two of them what the way gives each alone.
+    """
+    alone = functools.partial(one_by_one, way)
+    if way is not forward_hessian:
+        return alone
+    few, vector = problem.take(slice(0, 2)), _probes(problem)[0]
+    with differentiable():
+        expected = alone(few, vector)
+        try:
+            apart = (forward_examples(few, vector) - expected).norm()
+        except (RuntimeError, TypeError, ValueError) as error:
+            _say(f"products of the hessian of single examples one after the other: at once {_first_sentence(error)}")
+            return alone
+    return forward_examples if apart <= _tolerance(expected) * expected.norm() + _rounding(few) else alone
 
 
 # --- the right one -------------------------------------------------------------------------------------------

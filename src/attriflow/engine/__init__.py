@@ -19,10 +19,10 @@ from torch.func import functional_call
 from attriflow import outputs
 from attriflow.data import Split
 from attriflow.device import CPU, inputs, labels
-from attriflow.engine import functional, paths
+from attriflow.engine import paths
 from attriflow.engine.dropout import masks
 from attriflow.engine.optimisers import OPTIMISERS, learning_rate
-from attriflow.models import built, completed, default_generator, made
+from attriflow.models import built, completed, default_generator, made, slots
 from attriflow.outputs import OUTPUTS, measured
 from attriflow.runs import Run
 from attriflow.streams import stream, torch_seed
@@ -142,7 +142,7 @@ def measure(
 def _passed(module: nn.Module, state: dict[str, Tensor], x: Tensor) -> Tensor:
     """What the module gives of x with the weights of a state. Raises ValueError where tied ones differ."""
     state = completed(module, state, "that is measured")
-    held = {slot: state[name] for slot, name in functional.slots(module).items() if name in state}
+    held = {slot: state[name] for slot, name in slots(module).items() if name in state}
     return functional_call(module, held, (x,), tie_weights=False)
 
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from attriflow.engine.dropout import Site
 from attriflow.engine.stacking import Flat
-from attriflow.models import aliases, default_generator
+from attriflow.models import aliases, default_generator, slots
 from attriflow.outputs import loss
 
 
@@ -127,22 +127,6 @@ def _expect_used(free: dict[str, Tensor | None], idle: dict[str, Tensor | None])
             f"some steps use the parameter '{changed[0]}' as an attribute of its module and others do not, so they "
             f"cannot be stacked; let every forward pass use all parameters (0 * parameter.sum() in the output will do)"
         )
-
-
-def slots(module: nn.Module) -> dict[str, str]:
-    """Every place of a parameter or buffer by one name, and the first name of what stands there.
-
-    `functional_call` finds ties and layers at two places by itself, but leaves its tensors in the latter, and the next
-    call then misses their ties.
-    """
-    first = {id(each): name for name, each in [*module.named_parameters(), *module.named_buffers()]}
-    places = (
-        (f"{path}.{name}" if path else name, each)
-        for path, owner in module.named_modules()
-        for name, each in [*owner._parameters.items(), *owner._buffers.items()]
-        if each is not None
-    )
-    return {place: first[id(each)] for place, each in places}
 
 
 def _row(values, run: int):

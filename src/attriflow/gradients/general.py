@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from attriflow.models import slots
+
 Output = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -21,17 +23,10 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 def called(model: nn.Module, state: dict[str, Tensor], x: Tensor) -> Tensor:
     """Outputs of a model with other values for the parameters that are named as `named_parameters` names them.
 
-    Every name that a parameter has gets the value. A module with several names is filled once: `functional_call` would
-    fill it once for each, and put back the wrong tensor afterwards.
+    Every place that a parameter stands at gets the value. What the model changes in place is a copy of x.
     """
-    first = {id(parameter): name for name, parameter in model.named_parameters()}
-    full = {
-        f"{path}.{own}" if path else own: state[first[id(parameter)]]
-        for path, module in model.named_modules()
-        for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
-        if first[id(parameter)] in state
-    }
-    return functional_call(model, full, (x,), tie_weights=False)
+    held = {place: state[name] for place, name in slots(model).items() if name in state}
+    return functional_call(model, held, (x.clone(),), tie_weights=False)
 
 
 def by_vmap(model: nn.Module, names: Iterable[str], x: Tensor, y: Tensor, output: Output) -> Tensor:
@@ -42,7 +37,7 @@ def by_vmap(model: nn.Module, names: Iterable[str], x: Tensor, y: Tensor, output
         return output(called(model, state, x[None]), y[None])[0]
 
     with torch.no_grad():  # other parameters require gradients: nobody asks for these here
-        rows = vmap(grad(one), in_dims=(None, 0, 0))(state, x.clone(), y)
+        rows = vmap(grad(one), in_dims=(None, 0, 0))(state, x, y)
     return torch.cat([row.reshape(len(x), -1) for row in rows.values()], 1)
 
 

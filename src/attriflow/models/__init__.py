@@ -240,6 +240,22 @@ def fill_adapters(module: nn.Module, weights: dict[str, torch.Tensor], name: str
     fill(module, frozen | weights, name)
 
 
+def slots(module: nn.Module) -> dict[str, str]:
+    """Every place of a parameter or buffer by one name, and the first name of what stands there.
+
+    For `functional_call(module, {place: ...}, ..., tie_weights=False)`: by itself it finds ties and layers at two
+    places, but leaves its tensors in the latter, and the next call then misses their ties.
+    """
+    first = {id(each): name for name, each in [*module.named_parameters(), *module.named_buffers()]}
+    places = (
+        (f"{path}.{name}" if path else name, each)
+        for path, owner in module.named_modules()
+        for name, each in [*owner._parameters.items(), *owner._buffers.items()]
+        if each is not None
+    )
+    return {place: first[id(each)] for place, each in places}
+
+
 def aliases(module: nn.Module) -> dict[str, str]:
     """Tied weights: each name in the state dict that stands for the numbers of an earlier one, and the first of these.
 

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from attriflow.data import Split
 from attriflow.device import inputs
-from attriflow.models import built
+from attriflow.models import built, fill
 from attriflow.models._outputs import probabilities, two_logits
 
 _LOOKED_AT = 500  # test examples
@@ -22,8 +21,9 @@ def outputs_remark(build: Callable[[], nn.Module], state: dict[str, Tensor], spl
         return ""
     module = built(build).eval()
     one = two_logits in module._forward_hooks.values()
+    fill(module, state, "that is looked at")
     with torch.no_grad():
-        logits = functional_call(module, state, (inputs(module, split.test_x[:_LOOKED_AT]),))
+        logits = module(inputs(module, split.test_x[:_LOOKED_AT]))
     reason = probabilities(logits, one=one)
     expected = "a logit: leave the Sigmoid out" if one else "logits: leave the Softmax out"
     return f"outputs look like probabilities ({reason}), expected {expected}" if reason else ""

@@ -20,6 +20,7 @@ from attriflow.features import last_layer, penultimate
 from attriflow.hyperparameters import Epoch, Positive
 from attriflow.memory import Size
 from attriflow.models import Trained
+from attriflow.outputs import check_labels
 from attriflow.precision import stored, unit
 from attriflow.scores import expect_classes, running_mean
 
@@ -51,6 +52,8 @@ def prepare(
     train_y, test_y = labels(model, split.train_y), labels(model, split.test_y)
     with torch.no_grad():
         logits = model(inputs(model, split.train_x))
+    for y in (train_y, test_y):
+        check_labels(logits[:1].expand(len(y), -1), y)
     wanted = torch.softmax(logits.double(), -1)
     if targets == "labels":
         wanted = torch.nn.functional.one_hot(train_y, logits.shape[1]).to(train.dtype)

@@ -26,7 +26,7 @@ from attriflow.gradients import of_several
 from attriflow.hyperparameters import Epoch, NonNegative, Parameters, PositiveInt
 from attriflow.memory import Size
 from attriflow.models import Trained
-from attriflow.outputs import loss, mean, of_labels, only
+from attriflow.outputs import check_labels, loss, mean, of_labels, only
 from attriflow.precision import columns_near_one, near_one
 from attriflow.projection import project
 from attriflow.scores import of_gradients, running_mean
@@ -91,6 +91,7 @@ def _residuals(model: nn.Module, split: Split) -> Tensor:
         outputs = model(inputs(model, split.train_x))
     if split.regression:
         return 2 * (y - only(outputs))
+    check_labels(outputs, y)
     return mean(1 - of_labels(torch.softmax(outputs, -1), y), y)
 
 
