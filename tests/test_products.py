@@ -42,6 +42,18 @@ class Recurrent(nn.Module):
         return self.head(self.layer(nn.functional.one_hot(x, 4).to(self.head.weight.dtype))[0][:, -1])
 
 
+class TwoPlaces(nn.Module):
+    """One layer under two names, used at both."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.first, self.head = nn.Embedding(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.second = self.first
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.second(torch.tanh(self.first(self.embedding(x).mean(1))))))
+
+
 class Attention(nn.MultiheadAttention):
     """Of a sequence with itself."""
 
@@ -113,6 +125,7 @@ SOUND = {
     "function": lambda: Function(Cube),
     "lstm": lambda: Recurrent(nn.LSTM),
     "gru": lambda: Recurrent(nn.GRU),
+    "two places": TwoPlaces,
 }
 GAUSS_NEWTON_ALONE = {
     "scale_grad_by_freq": lambda: Reading(nn.Embedding(4, 4, scale_grad_by_freq=True)),
@@ -201,7 +214,7 @@ def test_a_hessian_that_gradients_contradict_is_refused_with_the_remedy(name):
         product_of("hessian", model, x, y)
 
 
-@pytest.mark.parametrize("name", ["padding_idx", "encoder"])
+@pytest.mark.parametrize("name", ["padding_idx", "encoder", "lstm", "gru", "two places"])
 def test_products_of_single_examples_take_the_right_way_too(name):
     model, (x, y) = built(name), tokens(N)
     gradients = plain_order(model, N)
@@ -282,7 +295,7 @@ def test_methods_with_a_hessian_are_the_explicit_inverse_for_any_module(name, me
         ("influence_corrected", {"curvature": "hessian", "damping": 1.0}),
     ],
 )
-@pytest.mark.parametrize("name", ["encoder", "padding_idx"])
+@pytest.mark.parametrize("name", ["encoder", "padding_idx", "lstm"])
 def test_every_method_with_a_hessian_works_with_attention_and_padding(name, method, given):
     (found,) = scores(method, [member_of(name)], some_split(), **given)
     assert np.isfinite(found).all() and found.any()
