@@ -195,10 +195,10 @@ def test_scores_of_any_module_are_those_of_plain_backward_passes(drawn):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_examples_that_are_checked_are_the_first_the_last_and_others(seed):
+def test_examples_that_are_checked_are_the_first_the_last_and_another(seed):
     from attriflow.gradients.paths import chosen
 
     count = int(stream(seed, "count").integers(4, 1000))
-    assert len(chosen(count)) == 4
+    assert len(chosen(count)) == 3
     assert {0, count - 1} <= set(chosen(count))
-    assert [chosen(each) for each in (1, 2, 3)] == [[0], [0, 1], [0, 1, 2]]
+    assert [chosen(each) for each in (1, 2, 3)] == [(0,), (0, 1), (0, 1, 2)]

@@ -7,6 +7,7 @@ a model whose outputs for an example depend on the other examples has no gradien
 """
 
 import contextlib
+import functools
 import logging
 import time
 import weakref
@@ -33,7 +34,7 @@ _ROUGH = 5e-3  # of what a model returns in half precision
 _OUTPUTS = 10  # times the tolerance, of outputs: a layer that differs takes another way, a model is refused
 _FLOOR = 1e-3  # of the tolerance, of the length of the whole gradient: gradients that are zero but for rounding
 _ALWAYS = 8  # data that are looked at in any case; then every time that the number of them has doubled
-_DRAWN = 2  # examples besides the first and the last
+_DRAWN = 1  # examples besides the first and the last
 
 # what a module may raise that cannot go through vmap, or that takes no batch of one example
 FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError)
@@ -92,7 +93,7 @@ class Paths:
         """
         if not self._due(x):
             return {}
-        rows = chosen(len(x))
+        rows = list(chosen(len(x)))
         together = rows * 2 if len(rows) == 1 else rows  # a batch of one would be the same as the example alone
         some = torch.cat([x[row : row + 1] for row in together])
         found = _looked(model, some, self)
@@ -150,10 +151,11 @@ def candidates(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def chosen(count: int) -> list[int]:
-    """Places of the examples that are looked at: the first, the last, and some in between that are drawn."""
+@functools.cache
+def chosen(count: int) -> tuple[int, ...]:
+    """Places of the examples that are looked at: the first, the last, and one in between that is drawn."""
     between = stream(0, "gradients", "check", count).permutation(np.arange(1, count - 1))[:_DRAWN]
-    return sorted({0, count - 1, *between.tolist()})
+    return tuple(sorted({0, count - 1, *between.tolist()}))
 
 
 def mixed(alone: Tensor, together: Tensor) -> float | None:
@@ -177,7 +179,7 @@ def sums(part: Part, expected: list[Tensor]) -> float | None:
     """
     total = part.combine(torch.ones(len(part), 1, dtype=part.dtype, device=part.device))[0]
     length = part.squared_norms().sum().sqrt()
-    whole = _in_order_of(part, dict(zip(part.names, expected, strict=True)))
+    (whole,) = _in_order_of(part, [dict(zip(part.names, expected, strict=True))])
     difference = (total - whole).norm()
     return float(difference / length) if difference > _TOLERANCE[part.dtype] * length else None
 
@@ -217,17 +219,17 @@ def _look(model: nn.Module, x: Tensor, paths: Paths) -> _Looked:
     weights = _weights(together)
     wrong = {name: why for name in layers if (why := capture.reason(uses[name], len(x)))}
     parts = _parts(layers, uses, wrong, (together * weights).sum())
-    started, alone = time.monotonic(), []
+    started, alone, expected = time.monotonic(), [], []
     for row in range(len(x)):
-        outputs, expected = _alone(model, x[row : row + 1], weights[row : row + 1])
+        outputs, gradients = _alone(model, x[row : row + 1], weights[row : row + 1])
         alone.append(outputs[0])
+        expected.append(gradients)
         _refuse_outputs(model, x, row, outputs[0], together[row].detach())
-        total = _length(expected.values())
-        for name, part in parts.items():
-            size = _difference(part.take(slice(row, row + 1)).dense()[0], _in_order_of(part, expected), total)
-            if size is not None and name not in wrong:
-                wrong[name] = f"its gradient differs by {size:.1g} of its length from that of a plain backward pass"
     seconds = (time.monotonic() - started) / len(x)
+    totals = torch.stack([_length(each.values()) for each in expected])
+    for name, part in parts.items():
+        if (size := _differences(part.dense(), _in_order_of(part, expected), totals)) is not None:
+            wrong[name] = f"its gradient differs by {size:.1g} of its length from that of a plain backward pass"
     kept = Paths((), [name for name in layers if name not in wrong])
     return _Looked(alone, wrong, _why_one_by_one(model, kept.rest(model), x, weights), seconds)
 
@@ -271,8 +273,12 @@ def _weighted(outputs: Tensor, weights: Tensor) -> Tensor:
 
 def _weights(outputs: Tensor) -> Tensor:
     """Weights of all outputs, Gaussian: their weighted sum has a gradient even where that of a loss has vanished."""
-    drawn = stream(0, "gradients", "weights").standard_normal(outputs.shape)
-    return torch.from_numpy(drawn).to(outputs)
+    return torch.from_numpy(_drawn(outputs.shape)).to(outputs)
+
+
+@functools.lru_cache(8)
+def _drawn(shape: torch.Size) -> np.ndarray:
+    return stream(0, "gradients", "weights").standard_normal(shape)
 
 
 def _alone(model: nn.Module, x: Tensor, weights: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -318,31 +324,37 @@ def _refuse_outputs(model: nn.Module, x: Tensor, row: int, alone: Tensor, togeth
 
 
 def _difference(found: Tensor, expected: Tensor, total: Tensor, times: int = 1) -> float | None:
-    """The length of a difference in units of the longer one's, if further than rounding explains.
+    """`_differences` of one row."""
+    return _differences(found[None], expected[None], total, times)
 
-    Numbers that are not finite are left to those who look at all examples.
+
+def _differences(found: Tensor, expected: Tensor, totals: Tensor, times: int = 1) -> float | None:
+    """The largest length of a difference of rows (k, ...) in units of the longer one's, if further than rounding.
+
+    totals: lengths (k,) of the whole gradients. Rows that are not finite are left to those who look at all examples.
     """
-    if not bool(torch.isfinite(expected).all()):
-        return None
-    difference, length = (found - expected).norm(), expected.norm()
+    found, expected = found.flatten(1), expected.flatten(1)
+    apart, lengths = (found - expected).norm(dim=1), expected.norm(dim=1)
     tolerance = times * _TOLERANCE.get(expected.dtype, _ROUGH)
-    if difference <= tolerance * torch.maximum(length, _FLOOR * total):
+    wrong = ~(apart <= tolerance * torch.maximum(lengths, _FLOOR * totals)) & expected.isfinite().all(1)
+    if not bool(wrong.any()):
         return None
-    return float(difference / torch.maximum(length, found.norm()))
+    return float((apart / torch.maximum(lengths, found.norm(dim=1)))[wrong].max())
 
 
-def _in_order_of(part: Part, gradients: dict[str, Tensor]) -> Tensor:
-    """Gradients of parameters as a row (size,) of a part."""
+def _in_order_of(part: Part, gradients: list[dict[str, Tensor]]) -> Tensor:
+    """Gradients of parameters, by name, as rows (k, size) of a part."""
     places, end = {}, 0
     for name in part.names:
-        count = gradients[name].numel()
-        places[name] = torch.arange(end, end + count, device=part.device).view(gradients[name].shape)
-        end += count
-    return torch.cat([gradients[name].flatten() for name in part.names])[part.order(places)]
+        shape = gradients[0][name].shape
+        places[name] = torch.arange(end, end + shape.numel(), device=part.device).view(shape)
+        end += shape.numel()
+    rows = torch.stack([torch.cat([each[name].flatten() for name in part.names]) for each in gradients])
+    return rows[:, part.order(places)]
 
 
 def _length(gradients) -> Tensor:
-    return torch.stack([each.norm() for each in gradients]).norm()
+    return torch.stack(torch._foreach_norm(list(gradients))).norm()
 
 
 def first_line(error: Exception) -> str:
