@@ -171,7 +171,7 @@ NO_ARRAYS = {
     "inputs of a dict": (Raw({"a": X}, Y), "training inputs are of type dict; expected an array"),
     "inputs of a generator": (Raw((row for row in X), Y), "training inputs are of type generator"),
     "labels that are None": (Raw(X, None), "training labels are of type NoneType; expected an array"),
-    "test inputs without labels": (Raw(X, Y, X), "test labels are of type NoneType"),
+    "test inputs without labels": (Raw(X, Y, X), r"Raw\(...\) lacks test_y"),
     "examples of other shapes": (
         Raw([[1, 2]] * 39 + [[1]], Y),
         r"training input 39 has shape \(1,\), the first has \(2,\)",
@@ -190,7 +190,7 @@ NO_ARRAYS = {
     "a sparse matrix": (Raw(torch.tensor(X).to_sparse(), Y), "training inputs are a sparse"),
     "complex numbers": (Raw(X + 1j, Y), "training inputs are of dtype complex128; expected numbers"),
     "inputs without an axis": (Raw(X[:, 0], Y), r"training inputs have shape \(40,\); expected \S*.*x\[:, None\]"),
-    "no examples": (Raw(X[:0], Y[:0]), r"training inputs have shape \(0, 4\)"),
+    "no examples": (Raw(X[:0], Y[:0]), "there are no training inputs"),
     "rows in two orders": (
         Raw(TABLE[COLUMNS], TABLE.sort_values("c")["label"]),
         "rows of the training inputs and labels have one index in two orders",
@@ -367,6 +367,24 @@ def test_images_with_channels_last_are_refused_with_the_remedy(channels):
     with pytest.raises(ValueError, match=rf"\(40, 8, 8, {channels}\) are images .* x.transpose\(0, 3, 1, 2\)"):
         drawn(Raw(images, Y))
     assert drawn(Raw(images.transpose(0, 3, 1, 2), Y)).shape == (channels, 8, 8)
+
+
+def test_maps_of_width_1_are_taken_where_the_loader_says_that_channels_are_first():
+    maps = RANDOM.random((N, 6, 9, 1))
+    with pytest.raises(ValueError, match=r"or Raw.*channels_first=True"):
+        drawn(Raw(maps, Y))
+    assert drawn(Raw(maps, Y, channels_first=True)).shape == (6, 9, 1)
+
+
+@pytest.mark.parametrize(("given", "missing"), [({"test_x": X}, "test_y"), ({"test_y": Y}, "test_x")])
+def test_half_of_the_test_examples_is_refused_by_what_it_lacks(given, missing):
+    with pytest.raises(ValueError, match=f"datasets.mine: .* lacks {missing}"):
+        drawn(Raw(X, Y, **given))
+
+
+def test_a_table_of_test_examples_without_rows_is_said_to_be_empty():
+    with pytest.raises(ValueError, match=r"datasets.mine: there are no test inputs"):
+        drawn(Raw(X, Y, test_x=X[:0], test_y=Y[:0]))
 
 
 def test_whole_numbers_stay_unscaled_where_the_config_says_so():

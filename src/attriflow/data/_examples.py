@@ -25,7 +25,8 @@ class Raw:
     likely. classes: how many outputs the model has, where labels need not show all; labels are then their indices.
     class_names: of the classes, in this order. Where the data set has no test examples of its own, both splits are
     drawn from the training ones. features: inputs (N, d) are columns, each with a meaning and a unit of its own, unlike
-    pixels; names: of these columns, where they have any.
+    pixels; names: of these columns, where they have any. channels_first: images are (N, channels, height, width),
+    though their shape looks as if their channels were last.
     """
 
     x: np.ndarray
@@ -38,6 +39,7 @@ class Raw:
     tokens: int = 0
     class_names: tuple[str, ...] = ()
     task: str | None = None
+    channels_first: bool = False
 
     @property
     def of_tokens(self) -> bool:
@@ -52,7 +54,7 @@ def checked(where: str, raw: Raw, task: str | None) -> Raw:
     Raises ValueError for everything that no model could be trained on as it is meant.
     """
     x, y = _plain(where, raw)
-    _inputs.expect_inputs(where, x)
+    _inputs.expect_inputs(where, x, channels_first=raw.channels_first)
     y, positions = _of_inputs(where, x, y, raw.tokens)
     for what, parts in (("input", x), ("label", y)):
         for part, values in parts.items():
@@ -89,6 +91,11 @@ def _plain(where: str, raw: Raw) -> tuple[Parts, Parts]:
     _expect_one_order(where, raw)
     given = {"training": (raw.x, raw.y)}
     if raw.test_x is not None or raw.test_y is not None:
+        missing = "test_x" if raw.test_x is None else "test_y" if raw.test_y is None else None
+        if missing:
+            raise ValueError(
+                f"{where}: Raw(...) lacks {missing}; give test_x and test_y, or neither to draw both splits"
+            )
         given["test"] = (raw.test_x, raw.test_y)
     x = {part: plain(values, f"{where}: {part} input") for part, (values, _) in given.items()}
     y = {part: plain(values, f"{where}: {part} label") for part, (_, values) in given.items()}

@@ -33,16 +33,22 @@ def have_positions(what: str, x: np.ndarray, y: np.ndarray) -> bool:
     )
 
 
-def expect_inputs(where: str, parts: dict[str, np.ndarray]):
-    """Raise ValueError unless inputs are numbers in one form, of one kind and one shape in training and test."""
+def expect_inputs(where: str, parts: dict[str, np.ndarray], *, channels_first: bool = False):
+    """Raise ValueError unless inputs are numbers in one form, of one kind and one shape in training and test.
+
+    channels_first: the loader says that images are (N, channels, height, width), whatever their shape suggests.
+    """
     for part, x in parts.items():
         if x.dtype.kind == "U":
             raise ValueError(f"{where}: {part} inputs are text, such as {str(x.flat[0])!r:.40}; make numbers of it")
+        if not len(x):
+            raise ValueError(f"{where}: there are no {part} inputs; expected at least one example")
         if x.ndim < 2 or 0 in x.shape:
             raise ValueError(
                 f"{where}: {part} inputs have shape {x.shape}; expected examples (N, ...), such as x[:, None]"
             )
-        _expect_channels_first(where, part, x)
+        if not channels_first:
+            _expect_channels_first(where, part, x)
     if "test" in parts:
         x, test_x = parts.values()
         if x.shape[1:] != test_x.shape[1:]:
@@ -59,7 +65,7 @@ def _expect_channels_first(where: str, part: str, x: np.ndarray):
         return
     raise ValueError(
         f"{where}: {part} inputs {x.shape} are images with their {x.shape[3]} channels last; expected (N, channels, "
-        f"height, width): x.transpose(0, 3, 1, 2)"
+        f"height, width): x.transpose(0, 3, 1, 2), or Raw(..., channels_first=True) if they are"
     )
 
 
