@@ -53,7 +53,7 @@ def test_scores_at_a_rule_are_scores_at_what_it_chooses(prepared, rule):
     for size, found, damping in scored(influence.score, first(prepared), point, SIZES, chosen(prepared)):
         assert damping == dampings[f"ensemble_size={size.written}"][rule]["damping"]
         expected = list(influence.score(prepared[: size.members], damping=damping))[-1]
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(found, expected.astype(found.dtype))
 
 
 def test_where_a_rule_chooses_nothing_there_are_no_scores(prepared):

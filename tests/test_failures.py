@@ -3,11 +3,10 @@
 import logging
 import os
 
+import failures
 import pytest
 from conftest import Project
 from snakemake_interface_logger_plugins.common import LogEvent
-
-from attriflow import failures
 
 KILLED = """srun: cluster configuration lacks support for cpu binding
 slurmstepd-n1: error: StepId=2.0 exceeded memory limit (197156864 > 157286400), being killed

@@ -276,11 +276,11 @@ def test_what_ran_and_is_in_no_fingerprint_is_refused_at_the_end_of_a_job(tmp_pa
 
 
 def test_code_that_changes_between_its_import_and_the_check_is_refused(tmp_path):
-    write(tmp_path, {"scripts/job.py": "", "mine/scores/a.py": "X = 1\n"})
+    write(tmp_path, {"scripts/job.py": "", "mine/scores/a.py": "from . import _b\n", "mine/scores/_b.py": "X = 1\n"})
     code = "from attriflow.registry import Registry; Registry('mine').load('scores', 'a')\n"
-    before = WATCHED.replace("fingerprint.fingerprint(*files", f"{code}Path('mine/scores/a.py').write_text('X = 2')\n"
+    before = WATCHED.replace("fingerprint.fingerprint(*files", f"{code}Path('mine/scores/_b.py').write_text('X = 2')\n"
                              "fingerprint.fingerprint(*files")  # fmt: skip
-    assert "mine/scores/a.py changed while this job was starting" in python(before, "", folder=tmp_path).stderr
+    assert "mine/scores/_b.py changed while this job was starting" in python(before, "", folder=tmp_path).stderr
 
 
 def test_a_style_of_the_users_changes_no_figure(tmp_path):

@@ -1,9 +1,8 @@
 """Folders that a run writes to: what lies in their place, and a home folder that cannot be written."""
 
+import folders
 import pytest
 from conftest import Project
-
-from attriflow import folders
 
 
 @pytest.mark.parametrize("name", ["results", "specs", "logs", "results/scores"])

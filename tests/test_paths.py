@@ -411,7 +411,6 @@ REFUSED = {
     "shared memory": (shared_memory, "weights '3.weight' and '5.weight' share memory but are not one parameter"),
     "experts": (Routed, r"some steps use the parameter 'experts.\d.weight'"),
     "nothing to train": (lambda: chain().requires_grad_(False), "there is nothing to train"),
-    "a tuple": (lambda: output_hook(lambda z: (z, z)), "the model returns a tuple; expected its logits alone"),
 }
 
 

@@ -176,7 +176,7 @@ def forged(project: Project, stem: str, output: str, write):
     content = provenance.read(made)
     paths = {name: project.folder / path for name, path in content["spec"]["outputs"].items()}
     write(paths[output])
-    provenance.write(made, content["spec"], paths, content["cost"])
+    provenance.write(made, content["spec"], paths, content["cost"], inputs=content["inputs"])
 
 
 def test_code_in_a_model_whose_record_is_forged_too_is_not_run(project):

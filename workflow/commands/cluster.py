@@ -16,9 +16,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "src"))  # of `folders`
 
-from attriflow import folders
+import folders
 
 SITE = Path("profiles/site")
 NAME = Path(".snakemake/attriflow.cluster")  # what the names of the last run's jobs begin with

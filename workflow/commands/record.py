@@ -9,9 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, "src")
 
+import folders
 import versioning
 
-from attriflow import folders, specs
+from attriflow import specs
 from attriflow.config import ConfigError
 from attriflow.plan import Plan
 from attriflow.registry import ROOMS

@@ -12,10 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, "src")
 
+import folders
 import versioning
 from planned import planned
 
-from attriflow import folders
 from attriflow.registry import ROOMS
 
 

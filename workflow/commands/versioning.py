@@ -9,7 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, "src")
 
-from attriflow import folders, provenance
+import folders
+
+from attriflow import provenance
 from attriflow.config import ConfigError
 from attriflow.plan import Plan
 from attriflow.registry import ROOMS

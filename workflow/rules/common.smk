@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, f"{workflow.basedir}/src")
+sys.path.append(f"{workflow.basedir}/workflow/commands")
 
-from attriflow import failures, folders, io, resources, specs, study, warm
+import failures
+import folders
+from attriflow import io, resources, specs, study, warm
 from attriflow.config import ConfigError, merge, read
 from attriflow.results import HERE
 

@@ -44,6 +44,8 @@ def annotated(value, annotation: str):
 
     >>> annotated([1, 0.5, "select"], "NonNegative | Literal['select']"), annotated(1, "int | str")
     ([1.0, 0.5, 'select'], 1)
+    >>> annotated([0, 3], "Examples"), annotated([-0.0, 1], "list[NonNegative] | NonNegative")
+    ([0, 3], [0.0, 1.0])
     """
     if isinstance(value, list):
         inside = ast.parse(annotation, mode="eval").body
@@ -55,7 +57,8 @@ def annotated(value, annotation: str):
     if not _is_number(value):
         return value
     whole = isinstance(value, int) and any(problem(value, word) is None for word in _whole_words(annotation))
-    return value if whole else _float(value)
+    fits = problem(_float(value), annotation) is None  # an index in a list of `Examples` does not, as a number
+    return _float(value) if fits and not whole else value
 
 
 def _whole_words(annotation: str) -> list[str]:
