@@ -7,6 +7,7 @@ ARGUMENTS ?=
 INSTALLED := $(VENV)/.installed
 FILE = $(if $(NAME),"studies/$$NAME.yaml")
 STUDY = $(if $(NAME),--configfile $(FILE))
+PYTEST = --numprocesses auto --maxprocesses 4 --dist loadfile
 READ = @python workflow/commands/read.py config.yaml
 # jobs that would take more together than is free wait for each other; one that alone does is refused by itself
 FREE = --resources mem_mb=$$(python workflow/commands/memory.py)
@@ -18,7 +19,7 @@ endif
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export NAME
 
-.PHONY: run study cluster test lint format drill bench convergence curves scheduling publish record pull push repro unlock lock help
+.PHONY: run study cluster test test-all lint format drill bench convergence curves scheduling publish record pull push repro unlock lock help
 .DEFAULT_GOAL := run
 
 run: $(INSTALLED) ## the default study (digits): results/evaluation/summary.csv and results/figures/
@@ -36,8 +37,11 @@ cluster: $(INSTALLED) ## the default study, or NAME=..., on a SLURM cluster (doc
 	$(READ) $(FILE)
 	python workflow/commands/cluster.py $(STUDY) $(ARGUMENTS)
 
-test: $(INSTALLED) ## the tests; those that need a data mirror, a GPU or SLURM run where there is one
-	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+test: $(INSTALLED) ## the tests that take minutes; those that need a data mirror or a GPU run where there is one
+	python -m pytest $(PYTEST) -m "not slow"
+
+test-all: test ## and the rest: whole studies, reruns, DVC, stores, SLURM where there is one, simulations
+	python -m pytest $(PYTEST) -m slow
 
 lint: $(INSTALLED) ## ruff, snakefmt, snakemake --lint, and the schema checks of config.yaml and every study
 	ruff check .
@@ -93,7 +97,7 @@ lock: ## pin every dependency anew: requirements.lock from pyproject.toml
 	rm -rf .venv-lock
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1|\2/' | column -t -s '|'
 
 .venv-bench/.installed: requirements.lock benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench

@@ -18,6 +18,8 @@ import slurm_here
 from conftest import Project
 from tables import same_tables
 
+pytestmark = pytest.mark.slow
+
 CLUSTER = (sys.executable, "workflow/commands/cluster.py")
 # a small machine of tests: no waiting for a slow controller or a slow file system
 QUICK = ("--slurm-init-seconds-before-status-checks=1", "--seconds-between-status-checks=1", "--latency-wait=10")

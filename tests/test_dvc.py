@@ -12,6 +12,8 @@ from conftest import ROOT, Project
 from project import TINY
 from test_reruns import everything, prepared, scored
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def recorded(finished, tmp_path_factory) -> Project:

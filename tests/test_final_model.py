@@ -13,6 +13,8 @@ from attriflow.config import ConfigError
 from attriflow.ensembles import final_model, independent
 from attriflow.io import load_arrays
 
+pytestmark = pytest.mark.slow
+
 FURTHER = {
     "kind": "further_training", "examples": [0, 7, 12, 30, 59], "seeds": 2, "learning_rate": 0.01, "batch_size": 16,
     "amounts": [0.2, 1, 2], "block": 4,

@@ -23,6 +23,8 @@ from attriflow.registry import Registry
 from attriflow.scores import datainf, ekfac, grad_dot, influence, logra
 from attriflow.selection import indicators, mean_eigenvalue, moments
 
+pytestmark = pytest.mark.slow
+
 METHODS = {"datainf": (datainf, {}), "ekfac": (ekfac, {}), "logra": (logra, {"rank": 3})}
 
 

@@ -22,6 +22,8 @@ from attriflow.models import Trained, builder, built, fill_adapters, load_traine
 from attriflow.registry import Registry
 from attriflow.runs import Run
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"layers": "*", "rank": 2, "alpha": 4.0, "init": "zero"}
 RUNS = [Run(f"models/full-0/adapters/{number}") for number in range(3)]
 PERCEPTRON = partial(mlp.build, (1, 4, 4), 3, hidden=[7, 5], dropout=0.3)

@@ -17,6 +17,8 @@ from attriflow.memory import Size, needed, refuse_what_cannot_fit
 from attriflow.models import Trained, mlp
 from attriflow.runs import Run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def problem():

@@ -15,6 +15,8 @@ from attriflow import mislabel, provenance, resources, study
 from attriflow.config import ConfigError
 from attriflow.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 REGISTRY = Registry()
 NOISY = copy.deepcopy(yaml.safe_load(TINY))
 NOISY["datasets"]["digits"]["label_noise"] = {"fraction": 0.1}

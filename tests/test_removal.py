@@ -17,6 +17,8 @@ from attriflow.figures import removal as figure
 from attriflow.models import mlp, transformer
 from attriflow.study import plan, plan_of
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 N, TESTS = 40, 5
 SETS = [(), (1, 4), (2, 3, 7)]

@@ -13,6 +13,8 @@ from conftest import ROOT, Project
 from attriflow import provenance
 from attriflow.fingerprint import digest
 
+pytestmark = pytest.mark.slow
+
 SCORES = "scores/digits_mlp/independent"
 EVALUATION = "evaluation/digits_mlp/independent"
 DRAWN = (  # of one setting

@@ -12,6 +12,8 @@ from attriflow.memory import Size, passes
 from attriflow.registry import Registry
 from attriflow.study import plan_of
 
+pytestmark = pytest.mark.slow
+
 SCORES = "scores/digits_mlp/independent"
 TRAK = f"{SCORES}/trak/projection=gaussian+epoch=last+parameters=all/0"
 UNSAID = 'def prepare(member, split):\n    return {}\n\n\ndef score(members):\n    """None."""\n'

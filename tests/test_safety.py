@@ -27,6 +27,8 @@ from attriflow.data import _raw, cifar2
 from attriflow.models._checkpoint import read
 from attriflow.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
 

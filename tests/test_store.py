@@ -13,6 +13,8 @@ from moto.server import ThreadedMotoServer
 from project import DIGITS
 from tables import same_tables
 
+pytestmark = pytest.mark.slow
+
 MINI = (
     DIGITS
     + """
