@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from attriflow.data import Split
 from attriflow.device import inputs, labels
-from attriflow.gradients.capture import capturing, reason
+from attriflow.gradients.capture import capturing, reads, reason
 from attriflow.gradients.capture import gradients as gradients_at
 from attriflow.gradients.general import by_vmap, one_by_one
 from attriflow.gradients.layers import rule
@@ -258,9 +258,13 @@ def _values(output, outputs: Tensor, y: Tensor, start: int) -> Tensor:
 def _factored(layers: dict[str, nn.Module], uses, values: Tensor, count: int, check: bool) -> list[Part]:
     """The parts of the factored layers. check: compare their sums with those of the same backward pass.
 
-    Raises Uneven naming layers that are not used once, or whose sum is another.
+    Raises Uneven naming layers that are not used once, whose parameters something else reads, or whose sum is another.
     """
-    if uneven := {name: why for name in layers if (why := reason(uses[name], count))}:
+    uneven = {name: why for name in layers if (why := reason(uses[name], count))}
+    read = reads(values)
+    elsewhere = {name for name, layer in layers.items() if any(read[id(each)] > 1 for each in layer.parameters())}
+    uneven |= {name: "its parameters are used outside of its own call" for name in elsewhere - uneven.keys()}
+    if uneven:
         raise Uneven(uneven)
     wanted = [uses[name][0].zeros for name in layers]
     own = [list(layer.parameters()) for layer in layers.values()] if check else []

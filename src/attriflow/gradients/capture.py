@@ -6,6 +6,7 @@ returns, and the gradient at these zeros is the gradient at the output as the la
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -78,6 +79,20 @@ def reason(uses: list[Use], count: int) -> str | None:
     if len(uses) != 1:
         return f"it is used {len(uses)} times in a forward pass"
     return uses[0].wrong(count)
+
+
+def reads(value: Tensor) -> Counter[int]:
+    """How often the operations behind a value read each parameter, by its id: more than once is more than one use."""
+    counts, seen = Counter(), set()
+    waiting = [value.grad_fn] if value.grad_fn else []
+    while waiting:
+        for node, _ in waiting.pop().next_functions:
+            if (leaf := getattr(node, "variable", None)) is not None:
+                counts[id(leaf)] += 1
+            elif node is not None and node not in seen:
+                seen.add(node)
+                waiting.append(node)
+    return counts
 
 
 def gradients(value: Tensor, wanted: list[Tensor]) -> tuple[Tensor, ...]:
