@@ -263,7 +263,7 @@ def _factored(layers: dict[str, nn.Module], uses, values: Tensor, count: int, ch
     uneven = {name: why for name in layers if (why := reason(uses[name], count))}
     read = reads(values)
     elsewhere = {name for name, layer in layers.items() if any(read[id(each)] > 1 for each in layer.parameters())}
-    uneven |= {name: "its parameters are used outside of its own call" for name in elsewhere - uneven.keys()}
+    uneven |= dict.fromkeys(elsewhere - uneven.keys(), "its parameters are used outside of its own call")
     if uneven:
         raise Uneven(uneven)
     wanted = [uses[name][0].zeros for name in layers]
