@@ -73,6 +73,8 @@ def test_a_folder_that_is_no_package_does_not_hide_a_module(tmp_path):
         "spec = u.spec_from_file_location('s', Path(__file__).with_name('x').parent / '_shared.py')",
         "import sys\nsys.path.insert(0, 'mine/data')\nimport importlib\nimportlib.import_module('_shared')",
         "from . import between",
+        "import importlib\nimportlib.import_module('._shared', __package__)",
+        "import importlib\nimportlib.import_module('..data._shared', __package__)",
     ],
 )
 def test_a_helper_that_a_plugin_imports_is_in_its_fingerprint(tmp_path, monkeypatch, way):
@@ -245,6 +247,7 @@ fingerprint.fingerprint(*files, plugins=Path("mine"))
 exec(sys.argv[1])
 fingerprint.refuse_others(*files, plugins=Path("mine"))
 """
+RUNS_TEXT = "from . import _b\ndef score(name):\n    exec(open(name).read())\n"
 
 
 @pytest.mark.parametrize(
@@ -253,6 +256,10 @@ fingerprint.refuse_others(*files, plugins=Path("mine"))
         ("import json, numpy", None),
         ("from attriflow.registry import Registry; Registry('mine').load('scores', 'a')", None),
         ("importlib.import_module('hel' + 'per')", "lib/helper.py"),
+        (
+            "from attriflow.registry import Registry; Registry('mine').load('scores', 'a').score('lib/hel' + 'per.py')",
+            "lib/helper.py",
+        ),
         ("importlib.import_module('attriflow.outcome')", "attriflow/outcome.py"),
         ("importlib.import_module('sourceless')", "lib/sourceless.pyc"),
         ("sys.modules['before']", "lib/before.py"),
@@ -263,7 +270,7 @@ def test_what_ran_and_is_in_no_fingerprint_is_refused_at_the_end_of_a_job(tmp_pa
 
     write(
         tmp_path,
-        {"scripts/job.py": "", "mine/scores/a.py": "from . import _b\n", "mine/scores/_b.py": "", "lib/helper.py": ""},
+        {"scripts/job.py": "", "mine/scores/a.py": RUNS_TEXT, "mine/scores/_b.py": "", "lib/helper.py": ""},
     )
     write(tmp_path, {"lib/other.py": "", "lib/before.py": ""})
     py_compile.compile(str(tmp_path / "lib/other.py"), str(tmp_path / "lib/sourceless.pyc"))

@@ -16,7 +16,7 @@ from attriflow.hyperparameters import handed
 from attriflow.reads import UndeclaredFile
 from attriflow.registry import Registry
 
-HEAD = "import io, os, json\nfrom pathlib import Path\nimport numpy as np\nimport pandas as pd\n"
+HEAD = "import ctypes, io, os, json, sqlite3\nfrom pathlib import Path\nimport numpy as np\nimport pandas as pd\n"
 WAYS = {
     "numpy's text": "np.loadtxt('mine/table.csv', delimiter=',')",
     "pandas": "pd.read_csv('mine/table.csv')",
@@ -28,6 +28,9 @@ WAYS = {
     "to write, too": "open('mine/table.csv', 'r+').read()",
     "the system's open": "os.read(os.open('mine/table.csv', os.O_RDONLY), 1)",
     "a link": "open('link.csv').read()",
+    "a database": "sqlite3.connect('mine/table.csv')",
+    "a database's address": "sqlite3.connect('file:mine/table.csv?mode=ro', uri=True)",
+    "a compiled library": "ctypes.CDLL(os.path.abspath('mine/table.csv'))",
 }
 
 

@@ -132,7 +132,8 @@ def refuse_others(*files: Path, plugins: Path | None = None):
     """Raise RuntimeError where this process ran code, besides that of libraries, that is not in the fingerprint."""
     walk = _walk(files, plugins)
     known = {real(str(path)) for path in walk.modules.values()}
-    ran = source.compiled.keys() | {real(path) for path in map(_file_of, list(sys.modules.values())) if path}
+    ran = source.compiled.keys() | {path for path in source.opened if _counts(path)}
+    ran |= {real(path) for path in map(_file_of, list(sys.modules.values())) if path}
     unknown = ran - known - {real(str(imports.own(name))) for name in WITHOUT_NUMBERS}
     if unknown := sorted(unknown and unknown - _without_numbers()):
         raise RuntimeError(
@@ -149,6 +150,11 @@ def _file_of(module) -> str | None:
     path = getattr(module, "__file__", None)
     imported = isinstance(path, str) and Path(path).is_absolute()  # what libraries make up has other names
     return path if imported and not source.is_library(path) else None
+
+
+def _counts(path: str) -> bool:
+    """Whether a file of code that was opened is a source of the user's, whose text may have been run."""
+    return path.endswith(".py") and not source.is_library(path)
 
 
 @cache

@@ -54,11 +54,18 @@ class Imports:
         called, given = ast.unparse(node.func), [*node.args, *(each.value for each in node.keywords)]
         function = called.rpartition(".")[2]
         if function in ("import_module", "__import__") and given and isinstance(given[0], ast.Constant):
-            self.names.add(str(given[0].value).lstrip("."))
+            self.names.add(self._absolute(str(given[0].value)))
         elif called in ("sys.path.insert", "sys.path.append", "sys.path.extend", "site.addsitedir", "path.insert"):
             self.folders |= self._paths(given[-1]) if given else set()
         elif function in ("spec_from_file_location", "SourceFileLoader", "run_path"):
             self.files |= {path for each in given for path in self._paths(each) if path.is_file()}
+
+    def _absolute(self, name: str) -> str:
+        """A name as `import_module` takes it, with dots before it where it is relative to this file's package."""
+        inside = name.lstrip(".")
+        parents = self._package.split(".")
+        above = parents[: len(parents) - (len(name) - len(inside)) + 1] if inside != name else []
+        return ".".join([*above, inside])
 
     def _paths(self, node: ast.expr) -> set[Path]:
         """The paths that an expression, or each of a list, stands for, where that can be read."""

@@ -1,8 +1,8 @@
 """What the user's kinds read: files that they declare and no others, so that whoever edits one gets new results.
 
 A file is declared by a hyperparameter of the annotation `Path`, whose sum enters the job's spec, or in the FILES of a
-data set. Seen is what Python opens in the thread that runs the kind; a library that opens files by itself, another
-process, or a temporary file is not.
+data set. Seen is what Python opens in the thread that runs the kind, also as a database or a compiled library; what a
+library opens by itself, another process, a variable of the environment and a temporary file are not.
 """
 
 import functools
@@ -16,7 +16,9 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import unquote, urlsplit
 
+from attriflow import source
 from attriflow.hyperparameters import files, handed
 
 # the functions of a kind that jobs run: what the others read is in the plan, which is made from it
@@ -27,7 +29,8 @@ _WATCHED = {
     "scores": ("prepare", "score", "spectrum", "powers", "self_influence", "residuals"),
     "evaluation": ("evaluate",),
 }
-_CODE = {".py", ".pyc", ".pyi", ".so", ".pth"}  # has fingerprints of its own
+_CODE = {".py", ".pyc", ".pyi", ".so", ".pth"}  # has fingerprints of its own, which jobs compare with at their end
+_OPENED = ("open", "sqlite3.connect", "ctypes.dlopen")  # events whose first argument is a file
 _SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64", "/run")
 _OURS = ("results",)  # members of an ensemble are read one after the other, while a method scores them
 
@@ -117,8 +120,11 @@ class _Reader:
         self.room, self.kind, self.function, self.declared = room, kind, function, declared
         self.refused = ""
 
-    def expect(self, path: str):
+    def expect(self, path: str, *, imported: bool):
         real = os.path.realpath(path)
+        if imported and Path(real).suffix in _CODE:
+            source.opened.add(real)
+            return
         if real in self.declared or not os.path.isfile(real) or not _is_of_the_user(real):
             return
         if self.room in ("scores", "evaluation") and _within(real, map(os.path.realpath, _OURS)):
@@ -141,21 +147,26 @@ def _watch():
 
 
 def _opened(event: str, arguments: tuple):
-    reader = getattr(_state, "reader", None) if event == "open" else None
+    reader = getattr(_state, "reader", None) if event in _OPENED else None
     if reader is None:
         return
-    path, _, flags = arguments
+    path, flags = arguments[0], arguments[2] if event == "open" else 0
     if isinstance(path, str | bytes | os.PathLike) and not (flags or 0) & (os.O_WRONLY | os.O_CREAT):
         _state.reader = None  # what is opened to decide is no reading of its
         try:
-            reader.expect(os.fsdecode(path))
+            reader.expect(_plain(os.fsdecode(path)), imported=event == "open")
         finally:
             _state.reader = reader
 
 
+def _plain(path: str) -> str:
+    """The file that a database's address stands for."""
+    return unquote(urlsplit(path).path) if path.startswith("file:") else path
+
+
 def _is_of_the_user(real: str) -> bool:
     """Whether a file is none of Python's, of a library, of the system, temporary, or in a cache of the home folder."""
-    if Path(real).suffix in _CODE or _within(real, _libraries()):
+    if _within(real, _libraries()):
         return False
     here, home = os.path.realpath(os.curdir), os.path.realpath(os.path.expanduser("~"))
     top = os.path.join(home, os.path.relpath(real, home).split(os.sep)[0])

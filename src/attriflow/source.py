@@ -16,6 +16,7 @@ from types import CodeType, ModuleType
 
 compiled: dict[str, str] = {}  # file -> SHA-256 of what this process compiled of it when it was imported
 parsed: dict[str, str] = {}  # file -> SHA-256 of what `tree` read of it
+opened: set[str] = set()  # files of code that a kind of the user's opened: to import them, or to run what they say
 installed_here: set[str] = set()  # files in folders of libraries that are no release, so compiled as well
 _kept = SourceFileLoader.get_code
 
