@@ -192,6 +192,8 @@ def test_a_job_refuses_another_release_and_other_code_than_were_planned():
         fingerprint.refuse_changed(spec | {"software": spec["software"] | {"numpy": "1.0"}}, *files)
     with pytest.raises(RuntimeError, match=r"the code of attriflow\.io changed since this job was planned; run again"):
         fingerprint.refuse_changed(spec | {"code": spec["code"] | {"attriflow.io": "0"}}, *files)
+    with pytest.raises(RuntimeError, match=rf"the code of \S+, \S+, \S+ and {len(spec['code']) - 3} more changed"):
+        fingerprint.refuse_changed(spec | {"code": {}}, *files)
 
 
 # --- what really ran -----------------------------------------------------------------------------------------

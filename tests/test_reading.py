@@ -72,6 +72,15 @@ def test_plain_snakemake_refuses_what_make_refuses(empty, where, old, new, line)
     assert not (empty.folder / "specs").exists()
 
 
+def test_numbers_inside_of_what_a_command_line_gives_are_numbers_and_octal_ones_refused(empty):
+    (empty.folder / "config.yaml").write_text(TINY)
+    empty.snakemake("data", "--dry-run", "--config", "datasets={digits: {train: 50, test: 12}}")
+    settings = yaml.safe_load((empty.folder / "specs/default/data/digits.json").read_text())["spec"]["settings"]
+    assert (settings["train"], settings["test"]) == (50, 12)
+    failed = empty.snakemake("data", "--dry-run", "--config", "datasets={digits: {train: 060}}", check=False)
+    assert "config: --config: not YAML: 060 is octal to some readers of YAML" in failed.stdout + failed.stderr
+
+
 def test_a_file_and_a_value_that_are_given_win_in_this_order(empty):
     (empty.folder / "config.yaml").write_text(TINY)
     given = {"seed": 5, "datasets": {"digits": {"train": 50}}, "evaluation": {"resamples": 300}}

@@ -149,6 +149,13 @@ def test_editing_a_figure_draws_that_figure(project):
     assert project.planned() == {"figures/lds_by_method"}
 
 
+def test_figures_are_drawn_whatever_draws_on_the_users_screen(project):
+    for path in (project.folder / "results/figures").rglob("lds_by_method*"):
+        path.unlink()
+    project.snakemake(MPLBACKEND="no such thing")
+    assert project.planned() == set()
+
+
 def test_editing_a_metric_evaluates_again(project):
     project.edit("src/attriflow/evaluation/lds.py", "sign=1, ranks=True", "sign=1.0, ranks=True")
     assert project.planned() == {f"{EVALUATION}/{point}" for point in POINTS.values()} | AFTER_SCORES

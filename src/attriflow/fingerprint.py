@@ -119,7 +119,7 @@ def refuse_changed(spec: dict, *files: Path, plugins: Path | None = None):
     """Raise RuntimeError unless these files are what the spec was planned with, and so are the libraries."""
     now = fingerprint(*files, plugins=plugins)
     if changed := _differing(spec["code"], now["code"]):
-        raise RuntimeError(f"the code of {', '.join(changed)} changed since this job was planned; run again")
+        raise RuntimeError(f"the code of {_first(changed)} changed since this job was planned; run again")
     if changed := _differing(spec["software"], now["software"]):
         planned, here = (_releases(each["software"], changed) for each in (spec, now))
         raise RuntimeError(
@@ -166,6 +166,11 @@ def _without_numbers() -> set[str]:
 
 def _differing(planned: dict[str, str], now: dict[str, str]) -> list[str]:
     return sorted(name for name in planned.keys() | now.keys() if planned.get(name) != now.get(name))
+
+
+def _first(names: list[str]) -> str:
+    """Some of many names: a whole library may have changed."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _releases(software: dict[str, str], names: list[str]) -> str:

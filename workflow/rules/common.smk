@@ -12,7 +12,7 @@ sys.path.append(f"{workflow.basedir}/workflow/commands")
 import failures
 import folders
 from attriflow import io, resources, specs, study, warm
-from attriflow.config import ConfigError, merge, read
+from attriflow.config import ConfigError, given, merge, read
 from attriflow.results import HERE
 
 
@@ -21,10 +21,10 @@ include: "store.smk"
 
 # As `make` does, plain `snakemake` reads a config with our reader: its own takes the last of a key that is there twice,
 # and 0300 as octal. The order is that of Snakemake: ours, --configfile, --config.
-given = workflow.config_settings
-default = [] if given.replace_workflow_config else [f"{workflow.basedir}/config.yaml"]
+said = workflow.config_settings
+default = [] if said.replace_workflow_config else [f"{workflow.basedir}/config.yaml"]
 try:
-    strict = merge(read(*default, *given.configfiles), given.config)
+    strict = merge(read(*default, *said.configfiles), given(said.config))
 except ConfigError as error:
     raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
 
@@ -44,7 +44,8 @@ if ours or stored:
         plan = study.plan(workflow.basedir, config)
     except ConfigError as error:
         raise WorkflowError("\n".join(f"config: {line}" for line in error.errors))
-    os.environ.update(ATTRIFLOW_DEVICE=plan.config["device"])
+    # figures are drawn into files: what draws in a notebook or on a screen may not be there for a job
+    os.environ.update(ATTRIFLOW_DEVICE=plan.config["device"], MPLBACKEND="agg")
 if stored:
     link_to_copies()
 else:

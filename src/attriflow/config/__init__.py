@@ -18,7 +18,7 @@ from attriflow.config.chosen import (
 from attriflow.config.entries import CATALOGUES, choice_errors, entry_errors
 from attriflow.config.kinds import own_keys, signature_errors
 from attriflow.config.numbers import in_one_form
-from attriflow.config.reading import ConfigError, merge, read
+from attriflow.config.reading import ConfigError, given, merge, read
 from attriflow.config.shape import check_shape, filled
 from attriflow.registry import Registry
 
@@ -31,6 +31,7 @@ __all__ = [
     "chosen_of",
     "chosen_settings",
     "ensemble_members",
+    "given",
     "merge",
     "own_values",
     "read",

@@ -40,6 +40,26 @@ def read(*paths: Path) -> dict:
     return config
 
 
+def given(values: dict) -> dict:
+    """Values from a command line, on which a workflow leaves what is inside of mappings and lists as text.
+
+    Raises ConfigError for a number with two meanings, as in a file.
+    """
+    try:
+        return {key: value if isinstance(value, str) else _typed(value) for key, value in values.items()}
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError([f"--config: not YAML: {' '.join(str(error).split())}"]) from error
+
+
+def _typed(value):
+    if isinstance(value, dict):
+        return {key: _typed(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_typed(each) for each in value]
+    found = _content(value) if isinstance(value, str) else value
+    return value if isinstance(found, dict | list) else found  # text that was in quotes
+
+
 def _content(text: str):
     """What a YAML or JSON text says. Raises ValueError, or YAMLError that names the line.
 
