@@ -196,6 +196,17 @@ def test_a_job_refuses_another_release_and_other_code_than_were_planned():
         fingerprint.refuse_changed(spec | {"code": {}}, *files)
 
 
+def test_a_job_says_which_helper_was_on_the_path_of_the_plan_alone(tmp_path, monkeypatch):
+    write(tmp_path, {"job.py": "import helper_of_a_lab", "lab/helper_of_a_lab.py": ""})
+    with monkeypatch.context() as planning:
+        planning.syspath_prepend(tmp_path / "lab")
+        spec = said(tmp_path / "job.py")
+    assert "helper_of_a_lab" in spec["code"]
+    said(tmp_path / "job.py")  # forgets what the plan found
+    with pytest.raises(RuntimeError, match=r"helper_of_a_lab was there when .* PYTHONPATH .* sys.path in the file"):
+        fingerprint.refuse_changed(spec, tmp_path / "job.py")
+
+
 # --- what really ran -----------------------------------------------------------------------------------------
 
 

@@ -118,6 +118,11 @@ def fingerprint(*files: Path, plugins: Path | None = None) -> dict[str, dict[str
 def refuse_changed(spec: dict, *files: Path, plugins: Path | None = None):
     """Raise RuntimeError unless these files are what the spec was planned with, and so are the libraries."""
     now = fingerprint(*files, plugins=plugins)
+    if lost := [name for name in sorted(spec["code"]) if now["software"].get(name.partition(".")[0]) == "missing"]:
+        raise RuntimeError(
+            f"{lost[0]} was there when this job was planned and is not for the job, which takes no PYTHONPATH but the "
+            "project's: install it, or put its folder on sys.path in the file that imports it, and run again"
+        )
     if changed := _differing(spec["code"], now["code"]):
         raise RuntimeError(f"the code of {_first(changed)} changed since this job was planned; run again")
     if changed := _differing(spec["software"], now["software"]):
