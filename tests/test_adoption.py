@@ -21,6 +21,8 @@ from attriflow.provenance import sha256
 from attriflow.scores import tracin
 from attriflow.study import plan_of
 
+pytestmark = pytest.mark.slow
+
 
 class Normalised(nn.Sequential):
     """A module with counters and running means among its weights."""

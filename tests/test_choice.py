@@ -17,6 +17,8 @@ from attriflow.scores import influence
 from attriflow.scoring import scored
 from attriflow.sizes import EnsembleSize
 
+pytestmark = pytest.mark.slow
+
 SIZES = [EnsembleSize(1), EnsembleSize(2)]
 
 

@@ -24,6 +24,8 @@ from attriflow.models import Trained, logistic, mlp
 from attriflow.registry import Registry
 from attriflow.runs import Run
 
+pytestmark = pytest.mark.slow
+
 REGISTRY = Registry()
 BUILD = partial(mlp.build, (6,), 1, hidden=[5], dropout=0.0)
 WITH_DROPOUT = partial(mlp.build, (6,), 1, hidden=[7, 5], dropout=0.3)

@@ -14,6 +14,8 @@ from attriflow.sensitivity import tables
 from attriflow.study import plan
 from attriflow.summary import arranged, gridded, hyperparameters, ordered, written
 
+pytestmark = pytest.mark.slow
+
 KINDS = {"trak": "trak", "influence": "influence", "mine": "mine", "logra": "logra"}
 
 

@@ -17,6 +17,8 @@ from attriflow.models import builder, transformer
 from attriflow.registry import Registry
 from attriflow.runs import Run
 
+pytestmark = pytest.mark.slow
+
 TOKENS = '''"""Sequences of three tokens, each mostly followed by the next one."""
 
 import numpy as np
